@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What a file is to a container. The fast path: no buffer, no name. */
+#ifndef MOORING_FILE_H
+#define MOORING_FILE_H
+
+#include "overlay.h"
+#include "task.h"
+
+/* Folders between an executed file and the volume's root that are looked at. */
+#define VOLUME_DEPTH 64
+
+struct target {
+	struct inode *inode;
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	__u64 number; /* i_ino */
+	__u64 sb_flags;
+	__u64 volume; /* dentry of the declared volume's root folder or file */
+	__u32 dev;
+	__u32 links;
+	__u32 file_class; /* enum file_class */
+	bool unproved;    /* has upper and lower, and nobody knows whether they are the same */
+};
+
+/* From pointers that the verifier knows, which cost no helper. */
+#define TARGET(inode_, dentry_, mnt_) \
+	{ \
+		.inode = (inode_), .dentry = (dentry_), .mnt = (mnt_), .number = (inode_)->i_ino, .dev = (inode_)->i_sb->s_dev, \
+		.links = (inode_)->i_nlink, .sb_flags = (inode_)->i_sb->s_flags, \
+	}
+
+static __always_inline __s64 changed_at(struct inode *inode)
+{
+	if (bpf_core_field_exists(struct inode___seconds, i_ctime_sec))
+		return BPF_CORE_READ((struct inode___seconds *)inode, i_ctime_sec);
+	if (bpf_core_field_exists(struct inode___hidden_timespec, __i_ctime))
+		return BPF_CORE_READ((struct inode___hidden_timespec *)inode, __i_ctime.tv_sec);
+	return BPF_CORE_READ((struct inode___timespec *)inode, i_ctime.tv_sec);
+}
+
+static __always_inline bool is_volume_root(__u64 cgroup, __u32 dev, __u64 inode)
+{
+	struct volume_key key = {.container = cgroup, .inode = inode, .dev = dev};
+
+	return bpf_map_lookup_elem(&volumes, &key) != NULL;
+}
+
+/*
+ * The dentry of the declared volume that the file is in, or 0: the mount's root, or one above it when the container bound a
+ * part of the volume elsewhere.
+ */
+__noinline __u64 find_volume(__u64 cgroup, __u32 dev, __u64 start)
+{
+	struct dentry *dentry = (struct dentry *)start;
+
+	/* Inode 0 stands for "some volume of this container is on this superblock". */
+	if (!is_volume_root(cgroup, dev, 0))
+		return 0;
+	for (int depth = 0; depth < VOLUME_DEPTH; depth++) {
+		struct dentry *parent;
+
+		if (is_volume_root(cgroup, dev, BPF_CORE_READ(dentry, d_inode, i_ino)))
+			return (__u64)dentry;
+		parent = BPF_CORE_READ(dentry, d_parent);
+		if (!parent || parent == dentry)
+			return 0;
+		dentry = parent;
+	}
+	return 0;
+}
+
+/* A global function takes no kernel pointer, only its value. */
+static __always_inline __u64 value_of(const void *pointer)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), &pointer);
+	return value;
+}
+
+static __always_inline void classify_overlay(struct target *target)
+{
+	struct mark_key key;
+
+	if (!upper_of(target->inode)) {
+		target->file_class = CLASS_IMAGE;
+		return;
+	}
+	if (!lower_inode_of(target->inode)) {
+		target->file_class = CLASS_NEW_BINARY;
+		return;
+	}
+	mark_key_of(target->inode, target->dev, target->number, &key);
+	if (is_clean(&key)) {
+		target->file_class = CLASS_IMAGE;
+		return;
+	}
+	target->file_class = CLASS_MODIFIED_BINARY;
+	target->unproved = true;
+}
+
+static __always_inline void classify(struct subject *subject, struct target *target)
+{
+	struct container *container = subject->container;
+
+	if (target->links == 0) {
+		target->file_class = CLASS_FILELESS;
+		return;
+	}
+	if (target->dev == container->root_dev) {
+		struct vfsmount *mnt = target->mnt;
+
+		if (container->flags & CONTAINER_ROOT_OVERLAY) {
+			classify_overlay(target);
+			return;
+		}
+		/* A plain folder shares its superblock with others: the mount's root tells them apart. */
+		if (BPF_CORE_READ(mnt, mnt_root, d_inode, i_ino) == container->root_inode) {
+			target->file_class = changed_at(target->inode) > (__s64)container->started ? CLASS_NEW_BINARY : CLASS_IMAGE;
+			return;
+		}
+	}
+	target->volume = find_volume(subject->cgroup, target->dev, value_of(target->dentry));
+	target->file_class = target->volume ? CLASS_VOLUME_BINARY : CLASS_FOREIGN_MOUNT;
+}
+
+#endif

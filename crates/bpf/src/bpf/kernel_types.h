@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The few fields of kernel types that the programs read. Offsets are relocated against the running kernel's BTF (CO-RE), so
+ * order and what is left out do not matter; names do. A suffix after three underscores is a flavour: the same kernel type
+ * with the fields of another version.
+ */
+#ifndef MOORING_KERNEL_TYPES_H
+#define MOORING_KERNEL_TYPES_H
+
+typedef signed char __s8;
+typedef unsigned char __u8;
+typedef short __s16;
+typedef unsigned short __u16;
+typedef int __s32;
+typedef unsigned int __u32;
+typedef long long __s64;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u32 __wsum;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_F_NO_PREALLOC = 1,
+};
+
+/* Only to ask whether the running kernel has these helpers. */
+enum bpf_func_id___known {
+	BPF_FUNC_get_current_task_btf___known = 158,
+};
+
+/* include/uapi/asm-generic/mman-common.h, include/linux/fs.h, include/linux/mm.h, include/uapi/linux/stat.h, magic.h */
+#define PROT_EXEC 0x4
+#define FMODE_WRITE 0x2
+#define FMODE_EXEC_FLAG 0x20 /* __FMODE_EXEC, in file->f_flags */
+#define VM_EXEC 0x4
+#define ATTR_SIZE (1 << 3)
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define SB_KERNMOUNT (1 << 22)
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+#define EPERM 1
+
+/* include/uapi/linux/bpf.h */
+struct bpf_spin_lock {
+	__u32 val;
+};
+
+struct bpf_raw_tracepoint_args {
+	__u64 args[0];
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct super_block {
+	__u32 s_dev;
+	unsigned long s_flags;
+	unsigned long s_magic;
+};
+
+struct inode {
+	__u16 i_mode;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	unsigned int i_nlink;
+	atomic_t i_writecount;
+	struct hlist_head i_dentry;
+};
+
+/* i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
+struct timespec64 {
+	__s64 tv_sec;
+};
+struct inode___timespec {
+	struct timespec64 i_ctime;
+};
+struct inode___hidden_timespec {
+	struct timespec64 __i_ctime;
+};
+struct inode___seconds {
+	__s64 i_ctime_sec;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	void *d_fsdata;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	unsigned int f_mode;
+	unsigned int f_flags;
+	struct path f_path;
+	struct inode *f_inode;
+};
+
+/* fs/file_table.c: a file that overlayfs opened for a mapping; user_path is what the process opened (6.5 and later). */
+struct backing_file {
+	struct file file;
+	struct path user_path;
+};
+
+struct iattr {
+	unsigned int ia_valid;
+};
+
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
+};
+
+struct linux_binprm {
+	struct file *file;
+	const char *filename;
+};
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct fs_struct {
+	struct path root;
+	struct path pwd;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct mm_struct {
+	unsigned long arg_start;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	__u64 start_time;
+	char comm[16];
+	struct mm_struct *mm;
+	struct fs_struct *fs;
+	struct files_struct *files;
+	struct css_set *cgroups;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	void *stack;
+};
+
+/* fs/overlayfs/ovl_entry.h, in the overlay module's BTF (5.11 and later, when it is loaded before us). */
+struct ovl_layer {
+	struct vfsmount *mnt;
+};
+
+struct ovl_path {
+	const struct ovl_layer *layer;
+	struct dentry *dentry;
+};
+
+struct ovl_entry {
+	unsigned int __numlower;
+	struct ovl_path __lowerstack[1];
+};
+
+struct ovl_inode {
+	struct inode vfs_inode;
+	struct dentry *__upperdentry;
+	struct ovl_entry *oe; /* 6.5 and later */
+};
+
+struct ovl_inode___lowerpath {
+	struct ovl_path lowerpath; /* 5.19 to 6.4 */
+};
+
+#pragma clang attribute pop
+
+/* The same on kernels whose modules have no BTF, 5.8 to 5.10: struct ovl_entry, hung at a dentry's d_fsdata. */
+struct ovl_path_fixed {
+	void *layer;
+	struct dentry *dentry;
+};
+
+struct ovl_entry_fixed {
+	unsigned long flags_or_rcu[2];
+	unsigned int numlower;
+	struct ovl_path_fixed lowest;
+};
+
+#endif

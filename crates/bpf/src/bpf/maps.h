@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Every map, and what the agent sets before it loads the programs. Sizes that depend on the machine are set by the agent. */
+#ifndef MOORING_MAPS_H
+#define MOORING_MAPS_H
+
+#include "wire.h"
+#include <bpf/bpf_helpers.h>
+
+const volatile __u32 instance = 0;      /* this load's number; see struct control */
+const volatile __u32 host_root_dev = 0; /* the host's root folder */
+const volatile __u64 host_root_inode = 0;
+const volatile __u32 scratch_slots = 1;     /* entries of the scratch map */
+const volatile __u32 setattr_dentry_arg = 1; /* 0 before 6.0: the hook had no mount argument then */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} control SEC(".maps");
+
+/* Facts of a container by cgroup id; filled by the agent, or by the kernel at an unknown container's first exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CONTAINERS);
+	__type(key, __u64);
+	__type(value, struct container);
+} containers SEC(".maps");
+
+/* Sizes, not types: clang leaves the types of an inner map out of the BTF. */
+struct rules_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct rules));
+};
+
+struct members_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CONTAINERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(__u64));
+	__uint(value_size, sizeof(__u64));
+};
+
+struct paths_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(struct path_key));
+	__uint(value_size, sizeof(struct path_rule));
+};
+
+/* Two of each table: one in force, one being filled. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct rules_table);
+} rules_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct members_table);
+} members_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct paths_table);
+} paths_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct volume_key);
+	__type(value, struct volume);
+} volumes SEC(".maps");
+
+/*
+ * Two maps, not one state, because nothing compares and swaps on 5.10: writers only add to the first, proofs only to the
+ * second, and the first is read first. What falls out of either makes the answer stricter.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct mark_key);
+	__type(value, struct written);
+} written_marks SEC(".maps");
+
+/* Same content as the image's: metadata changed while there was no upper, or compared by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct mark_key);
+	__type(value, __u64);
+} clean_marks SEC(".maps");
+
+/* Tasks of a container runtime that are about to become a container. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct runtime_task);
+} runtime_tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct executing);
+} executing SEC(".maps");
+
+/* Cgroups made since the agent first came: only they can be containers that it has not resolved. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, __u32);
+} fresh_cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct flood_key);
+	__type(value, struct flood);
+} floods SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 2 * 1024 * 1024);
+} violations SEC(".maps");
+
+/* Apart from the violations, so that no flood of those hides a new container. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024);
+} lifecycle SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
+
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+/* The tables in force, or NULL while this load is not the one that decides. */
+struct tables {
+	__u32 half;
+	struct rules *rules;
+};
+
+static __always_inline bool decides(struct tables *tables)
+{
+	__u32 zero = 0;
+	struct control *control_now = bpf_map_lookup_elem(&control, &zero);
+	void *rules;
+
+	if (!control_now || control_now->instance != instance)
+		return false;
+	tables->half = control_now->tables;
+	rules = bpf_map_lookup_elem(&rules_tables, &tables->half);
+	if (!rules)
+		return false;
+	tables->rules = bpf_map_lookup_elem(rules, &zero);
+	return tables->rules != NULL;
+}
+
+static __always_inline bool is_in_force(void)
+{
+	__u32 zero = 0;
+	struct control *control_now = bpf_map_lookup_elem(&control, &zero);
+
+	return control_now && control_now->instance == instance;
+}
+
+#endif

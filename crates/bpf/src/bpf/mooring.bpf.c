@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/* The programs. Each asks the cheapest question first; what they share is in the headers, which include only downwards. */
+#include "judge.h"
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+const struct wire_types *const volatile wire_types = NULL;
+
+/* Remembers what a task was allowed to execute: see struct executing. */
+static __always_inline void note_executing(struct task_struct *task, struct inode *inode)
+{
+	struct executing now = {.task = (__u64)task, .mm = (__u64)READ(task, mm), .inode = (__u64)inode};
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	bpf_map_update_elem(&executing, &tid, &now, BPF_ANY);
+}
+
+static __always_inline struct executing *executing_of(struct task_struct *task)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct executing *noted = bpf_map_lookup_elem(&executing, &tid);
+
+	return noted && noted->task == (__u64)task ? noted : NULL;
+}
+
+/* First exec in a cgroup that nobody has resolved yet: if it is a container, this is where its root is known for certain. */
+static __always_inline bool enter_unknown_container(struct task_struct *task, struct subject *subject)
+{
+	struct cgroup *cgroup = cgroup_of(task);
+	struct kernfs_node *node = cgroup ? READ(cgroup, kn) : NULL;
+	struct container unknown = {.flags = CONTAINER_UNKNOWN | CONTAINER_ROOT_OVERLAY};
+	struct lifecycle_record *record;
+	struct inode *root;
+	struct super_block *sb;
+
+	if (!node)
+		return false;
+	subject->cgroup = READ(node, id);
+	if (!bpf_map_lookup_elem(&fresh_cgroups, &subject->cgroup))
+		return false;
+	root = BPF_CORE_READ(task, fs, root.dentry, d_inode);
+	sb = BPF_CORE_READ(root, i_sb);
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	unknown.root_dev = BPF_CORE_READ(sb, s_dev);
+	unknown.root_inode = BPF_CORE_READ(root, i_ino);
+	if (bpf_map_update_elem(&containers, &subject->cgroup, &unknown, BPF_NOEXIST)) {
+		count(COUNTER_CONTAINERS_FULL);
+		return false;
+	}
+	record = reserve_lifecycle(LIFECYCLE_UNKNOWN_CONTAINER);
+	if (record) {
+		record->cgroup = subject->cgroup;
+		bpf_ringbuf_submit(record, 0);
+	}
+	subject->container = bpf_map_lookup_elem(&containers, &subject->cgroup);
+	return subject->container != NULL;
+}
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm, int ret)
+{
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct tables tables = {};
+	struct file *file;
+
+	if (ret)
+		return ret;
+	if (!find_container(cgroup_of(task), &subject)) {
+		if (sees_host_root(task) || !is_in_force() || !enter_unknown_container(task, &subject))
+			return 0;
+	}
+	if (!decides(&tables) || is_runtime(task, USE_EXECUTE))
+		return 0;
+	file = bprm->file;
+	{
+		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
+
+		ret = judge(&tables, &subject, &target, USE_EXECUTE, bprm->filename, false);
+	}
+	if (!ret)
+		note_executing(task, file->f_inode);
+	return ret;
+}
+
+/* An executable is opened: the program itself, a script's interpreter, or an ELF interpreter, which no other hook sees before it is mapped. */
+static __always_inline int open_for_execution(struct file *file)
+{
+	struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct tables tables = {};
+	struct executing *noted;
+
+	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, USE_EXECUTE))
+		return 0;
+	noted = executing_of(task);
+	if (noted && noted->mm == (__u64)READ(task, mm))
+		return judge(&tables, &subject, &target, USE_MAP, NULL, false);
+	return judge(&tables, &subject, &target, USE_EXECUTE, NULL, true);
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(mooring_file_open, struct file *file, int ret)
+{
+	struct inode *inode;
+
+	if (file->f_flags & FMODE_EXEC_FLAG)
+		return ret ? ret : open_for_execution(file);
+	if (!(file->f_mode & FMODE_WRITE))
+		return ret;
+	inode = file->f_inode;
+	if (is_overlay_file(inode) && is_in_force())
+		mark_written(inode);
+	return ret;
+}
+
+static __always_inline int judge_mapping(struct target *target)
+{
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct tables tables = {};
+	struct executing *noted;
+
+	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, USE_MAP))
+		return 0;
+	/* The program itself, mapped by execve, was judged as a program. */
+	noted = executing_of(task);
+	if (noted && noted->inode == (__u64)target->inode)
+		return 0;
+	return judge(&tables, &subject, target, USE_MAP, NULL, false);
+}
+
+static __always_inline int judge_mapped_file(struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
+{
+	struct target target = TARGET(inode, dentry, mnt);
+
+	return judge_mapping(&target);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags, int ret)
+{
+	if (ret || !(prot & PROT_EXEC) || !file)
+		return ret;
+	/* Devices are mapped with PROT_EXEC by drivers and for anonymous memory; they hold no program. */
+	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)
+		return 0;
+	return judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt);
+}
+
+/*
+ * A mapping of an overlay file is one of its backing file. Since 6.8 f_path is the backing file's, too, and what the process
+ * opened lies behind it in struct backing_file. The flag that tells such files apart has moved between kernels; instead,
+ * what is read there counts only if it is an overlay file with this very file as its upper or lower.
+ */
+static __always_inline bool find_overlay_target(struct file *file, struct target *target)
+{
+	struct inode *inode, *backing = file->f_inode;
+	struct path user_path = {};
+	struct dentry *dentry;
+	struct super_block *sb;
+
+	bpf_probe_read_kernel(&user_path, sizeof(user_path), (void *)file + bpf_core_field_offset(struct backing_file, user_path));
+	dentry = user_path.dentry;
+	inode = BPF_CORE_READ(dentry, d_inode);
+	sb = BPF_CORE_READ(inode, i_sb);
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	if (BPF_CORE_READ(upper_of(inode), d_inode) != backing && lower_inode_of(inode) != backing)
+		return false;
+	target->inode = inode;
+	target->dentry = dentry;
+	target->mnt = user_path.mnt;
+	target->number = BPF_CORE_READ(inode, i_ino);
+	target->dev = BPF_CORE_READ(sb, s_dev);
+	target->links = BPF_CORE_READ(inode, i_nlink);
+	target->sb_flags = BPF_CORE_READ(sb, s_flags);
+	return true;
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot, int ret)
+{
+	struct inode *inode;
+	struct file *file;
+
+	if (ret || !(prot & PROT_EXEC))
+		return ret;
+	if (vma->vm_flags & VM_EXEC)
+		return 0;
+	file = vma->vm_file;
+	if (!file)
+		return 0;
+	inode = file->f_inode;
+	if (!inode || (inode->i_mode & S_IFMT) != S_IFREG)
+		return 0;
+	if (bpf_core_field_exists(struct backing_file, user_path)) {
+		struct target target = {};
+
+		if (find_overlay_target(file, &target))
+			return judge_mapping(&target);
+	}
+	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
+	inode = file->f_path.dentry->d_inode;
+	if (!inode)
+		return 0;
+	return judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt);
+}
+
+static __always_inline void metadata_changes(struct dentry *dentry)
+{
+	struct inode *inode = dentry->d_inode;
+
+	if (inode && is_overlay_file(inode) && is_in_force())
+		mark_clean_before_copy_up(inode);
+}
+
+static __always_inline void attributes_change(struct dentry *dentry, struct iattr *attributes)
+{
+	struct inode *inode = dentry->d_inode;
+
+	if (!inode || !is_overlay_file(inode) || !is_in_force())
+		return;
+	if (attributes->ia_valid & ATTR_SIZE)
+		mark_written(inode);
+	else
+		mark_clean_before_copy_up(inode);
+}
+
+/* The hook got another first argument in 6.0; the agent finds in the kernel's BTF where the dentry is. */
+SEC("lsm/inode_setattr")
+int mooring_inode_setattr(__u64 *ctx)
+{
+	if (setattr_dentry_arg == 0)
+		attributes_change((struct dentry *)ctx[0], (struct iattr *)ctx[1]);
+	else
+		attributes_change((struct dentry *)ctx[1], (struct iattr *)ctx[2]);
+	return 0;
+}
+
+/* Likewise. */
+SEC("lsm/inode_setxattr")
+int mooring_inode_setxattr(__u64 *ctx)
+{
+	if (setattr_dentry_arg == 0)
+		metadata_changes((struct dentry *)ctx[0]);
+	else
+		metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+SEC("lsm/inode_removexattr")
+int mooring_inode_removexattr(__u64 *ctx)
+{
+	if (setattr_dentry_arg == 0)
+		metadata_changes((struct dentry *)ctx[0]);
+	else
+		metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+SEC("lsm/inode_link")
+int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry, int ret)
+{
+	metadata_changes(old_dentry);
+	return ret;
+}
+
+SEC("lsm/inode_rename")
+int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry,
+	     int ret)
+{
+	metadata_changes(old_dentry);
+	return ret;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(mooring_cgroup_mkdir, struct cgroup *cgroup, const char *path)
+{
+	struct cgroup_subsys_state *parent = cgroup->self.parent;
+	struct lifecycle_record *record;
+	struct subject subject = {};
+	__u64 id = cgroup->kn->id;
+	__u32 maker;
+
+	/* The unified hierarchy; the others have their own mkdir for the same container. */
+	if (cgroup->root->hierarchy_id != 0 || !is_in_force())
+		return 0;
+	/* Below a tracked cgroup everything is that container's, whatever it is called. */
+	if (parent && find_container(parent->cgroup, &subject))
+		return 0;
+	maker = bpf_get_current_pid_tgid() >> 32;
+	bpf_map_update_elem(&fresh_cgroups, &id, &maker, BPF_ANY);
+	record = reserve_lifecycle(LIFECYCLE_CGROUP_MADE);
+	if (!record)
+		return 0;
+	record->cgroup = id;
+	record->parent = parent ? parent->cgroup->kn->id : 0;
+	bpf_probe_read_kernel_str(record->path, sizeof(record->path), path);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_release")
+int BPF_PROG(mooring_cgroup_release, struct cgroup *cgroup, const char *path)
+{
+	struct lifecycle_record *record;
+	struct tables tables = {};
+	__u64 id = cgroup->kn->id;
+	void *members;
+
+	if (!decides(&tables))
+		return 0;
+	bpf_map_delete_elem(&fresh_cgroups, &id);
+	if (bpf_map_delete_elem(&containers, &id))
+		return 0;
+	members = bpf_map_lookup_elem(&members_tables, &tables.half);
+	if (members)
+		bpf_map_delete_elem(members, &id);
+	record = reserve_lifecycle(LIFECYCLE_CGROUP_RELEASED);
+	if (!record)
+		return 0;
+	record->cgroup = id;
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+static __always_inline bool is_in_container(struct task_struct *task)
+{
+	struct subject subject = {};
+
+	return find_container(cgroup_of(task), &subject);
+}
+
+/* A runtime puts its child into the container's cgroup: who comes from outside is the runtime until it executes something inside. */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(mooring_cgroup_attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
+{
+	struct task_struct *leader;
+
+	if (!is_in_force() || is_in_container(current_task()))
+		return 0;
+	leader = task->group_leader;
+	mark_runtime_task(task->tgid, leader->start_time, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* Children of the runtime are the runtime; and so is a child that it made right in the container's cgroup (CLONE_INTO_CGROUP). */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(mooring_sched_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct cgroup *from, *into;
+	__u32 tgid = parent->tgid;
+
+	if (child->tgid == tgid)
+		return 0;
+	from = parent->cgroups->dfl_cgrp;
+	into = child->cgroups->dfl_cgrp;
+	if (from != into) {
+		if (is_in_force() && !is_in_container(parent))
+			mark_runtime_task(child->tgid, child->start_time, bpf_ktime_get_ns());
+		return 0;
+	}
+	if (is_marked_runtime_task(tgid, parent->group_leader->start_time) && is_in_force()) {
+		struct runtime_task *mark = bpf_map_lookup_elem(&runtime_tasks, &tgid);
+
+		if (mark)
+			mark_runtime_task(child->tgid, child->start_time, mark->entered);
+	}
+	return 0;
+}
+
+/* Run by the agent on a file that it holds open: see enum prove_step. 0 when the step was made. */
+SEC("raw_tp")
+int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 fd = ctx->args[0], step = ctx->args[1];
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct written written = {.asked = step == PROVE_REFUTE};
+	struct mark_key key;
+	struct inode *inode, *upper;
+	struct file **table;
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(task, files, fdt, max_fds))
+		return -1;
+	table = BPF_CORE_READ(task, files, fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), table + fd);
+	if (!file)
+		return -1;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (!inode || BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return -1;
+	mark_key_of(inode, BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino), &key);
+	if (step == PROVE_REFUTE)
+		return bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY) ? -3 : 0;
+	if (step == PROVE_COMMIT)
+		return mark_clean(&key) ? 0 : -2;
+	bpf_map_delete_elem(&clean_marks, &key);
+	bpf_map_delete_elem(&written_marks, &key);
+	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */
+	upper = BPF_CORE_READ(upper_of(inode), d_inode);
+	if (BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0)) {
+		bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
+		return -2;
+	}
+	return 0;
+}
+
+/* Cases for the comparison with the pure verdict; the agent never fills them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct verdict_case);
+} verdict_cases SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+SEC("raw_tp")
+int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 index = ctx->args[0];
+	struct verdict_case *it = bpf_map_lookup_elem(&verdict_cases, &index);
+	struct verdict *verdict = bpf_map_lookup_elem(&verdicts, &index);
+	struct tables tables = {};
+
+	if (!it || !verdict || !decides(&tables))
+		return -1;
+	judge_by_names(&tables, it->member, it->use, it->file_class, &it->names[0], &it->names[1], &it->names[2], verdict);
+	return 0;
+}

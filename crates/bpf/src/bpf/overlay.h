@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What overlayfs knows of a file: its upper, its lower, and whether it was written. */
+#ifndef MOORING_OVERLAY_H
+#define MOORING_OVERLAY_H
+
+#include "maps.h"
+#include <bpf/bpf_core_read.h>
+
+/* struct ovl_inode is in the module's BTF only where modules have BTF; __upperdentry follows vfs_inode in every version. */
+static __always_inline struct dentry *upper_of(struct inode *inode)
+{
+	struct dentry *upper = NULL;
+
+	if (bpf_core_field_exists(struct ovl_inode, __upperdentry))
+		bpf_probe_read_kernel(&upper, sizeof(upper),
+				      (void *)inode + bpf_core_field_offset(struct ovl_inode, __upperdentry) -
+					      bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	else
+		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
+	return upper;
+}
+
+/* The image's own file behind an overlay inode. */
+struct lower {
+	struct inode *inode;   /* NULL: no layer of the image has it */
+	struct dentry *dentry; /* NULL: the kernel did not keep it */
+	struct dentry *root;   /* of the layer that it is in */
+};
+
+#define HAS_LOWER_IN_INODE \
+	(bpf_core_field_exists(struct ovl_inode, oe) || bpf_core_field_exists(struct ovl_inode___lowerpath, lowerpath))
+
+static __always_inline void read_ovl_path(const void *ovl_path, struct ovl_path_fixed *read)
+{
+	bpf_probe_read_kernel(read, sizeof(*read), ovl_path);
+}
+
+/* From 5.19 on the inode knows its lower dentry and layer. */
+static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_fixed *path)
+{
+	if (bpf_core_field_exists(struct ovl_inode, oe)) {
+		struct ovl_entry *entry = NULL;
+		unsigned int layers = 0;
+
+		bpf_probe_read_kernel(&entry, sizeof(entry),
+				      (void *)inode + bpf_core_field_offset(struct ovl_inode, oe) -
+					      bpf_core_field_offset(struct ovl_inode, vfs_inode));
+		if (!entry)
+			return false;
+		bpf_core_read(&layers, sizeof(layers), &entry->__numlower);
+		if (!layers)
+			return false;
+		read_ovl_path((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack), path);
+	} else {
+		read_ovl_path((void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
+				      bpf_core_field_offset(struct ovl_inode, vfs_inode),
+			      path);
+	}
+	return path->dentry != NULL;
+}
+
+/* Does the image have this file? The cheap question. Up to 5.18 the lower inode follows __upperdentry. */
+static __always_inline struct inode *lower_inode_of(struct inode *inode)
+{
+	struct ovl_path_fixed path = {};
+	struct inode *lower = NULL;
+
+	if (HAS_LOWER_IN_INODE) {
+		struct dentry *dentry = lower_path_of(inode, &path) ? path.dentry : NULL;
+
+		return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
+	}
+	bpf_probe_read_kernel(&lower, sizeof(lower), (void *)inode + bpf_core_type_size(struct inode) + sizeof(void *));
+	return lower;
+}
+
+/* Names of a hard-linked file that are looked at, up to 5.18, for the one that came from the image. */
+#define ALIASES 8
+
+/* The cheap question's answer with its name and layer. */
+static __always_inline void find_lower(struct inode *inode, struct lower *lower)
+{
+	struct ovl_path_fixed path = {};
+	struct ovl_layer *layer;
+
+	lower->dentry = NULL;
+	lower->root = NULL;
+	lower->inode = lower_inode_of(inode);
+	if (!lower->inode)
+		return;
+	if (HAS_LOWER_IN_INODE) {
+		lower_path_of(inode, &path);
+	} else {
+		struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
+
+		for (int i = 0; i < ALIASES && alias; i++) {
+			struct ovl_entry_fixed entry = {};
+			struct dentry *dentry = (void *)alias - bpf_core_field_offset(struct dentry, d_u.d_alias);
+			void *fsdata = BPF_CORE_READ(dentry, d_fsdata);
+
+			bpf_probe_read_kernel(&entry, sizeof(entry), fsdata);
+			if (entry.numlower) {
+				path = entry.lowest;
+				break;
+			}
+			alias = BPF_CORE_READ(alias, next);
+		}
+	}
+	if (!path.dentry || !path.layer)
+		return;
+	layer = path.layer;
+	lower->dentry = path.dentry;
+	lower->root = BPF_CORE_READ(layer, mnt, mnt_root);
+}
+
+static __always_inline void mark_key_of(struct inode *inode, __u32 dev, __u64 number, struct mark_key *key)
+{
+	key->address = (__u64)inode;
+	key->inode = number;
+	key->dev = dev;
+	key->zero = 0;
+}
+
+static __always_inline bool is_clean(struct mark_key *key)
+{
+	return !bpf_map_lookup_elem(&written_marks, key) && bpf_map_lookup_elem(&clean_marks, key);
+}
+
+/*
+ * Content may change from here on. A file that no layer of the image has needs no mark: it is new whatever happens to it.
+ * Only a comparison takes the mark away.
+ */
+static __always_inline void mark_written(struct inode *inode)
+{
+	struct written written = {};
+	struct mark_key key;
+
+	if (!lower_inode_of(inode))
+		return;
+	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
+	bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
+	bpf_map_delete_elem(&clean_marks, &key);
+}
+
+/* A clean mark beside a written one could outlive it. */
+static __always_inline bool mark_clean(struct mark_key *key)
+{
+	__u64 clean = 1;
+
+	if (bpf_map_lookup_elem(&written_marks, key))
+		return false;
+	bpf_map_update_elem(&clean_marks, key, &clean, BPF_ANY);
+	if (!bpf_map_lookup_elem(&written_marks, key))
+		return true;
+	bpf_map_delete_elem(&clean_marks, key);
+	return false;
+}
+
+/* Metadata is about to change. Only while there is no upper is the content known to be the image's. */
+static __always_inline void mark_clean_before_copy_up(struct inode *inode)
+{
+	struct mark_key key;
+
+	if (upper_of(inode))
+		return;
+	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
+	mark_clean(&key);
+}
+
+/* True for the first who asks since the file was last written. */
+static __always_inline bool ask_for_comparison(struct mark_key *key)
+{
+	struct written asked = {.asked = 1};
+	struct written *written = bpf_map_lookup_elem(&written_marks, key);
+
+	if (!written)
+		return bpf_map_update_elem(&written_marks, key, &asked, BPF_NOEXIST) == 0;
+	if (written->asked)
+		return false;
+	written->asked = 1;
+	return true;
+}
+
+static __always_inline bool is_overlay_file(struct inode *inode)
+{
+	return inode && inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC && (inode->i_mode & S_IFMT) == S_IFREG;
+}
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The buffers of the slow path. It is cut into global functions, which the verifier looks at once instead of once a call;
+ * 5.10 lets those take numbers only, so what they work on lies in a slot here and the slot's number is passed.
+ */
+#ifndef MOORING_SCRATCH_H
+#define MOORING_SCRATCH_H
+
+#include "task.h"
+
+/* One use of one file: what the fast path found out. Kernel pointers are numbers here, read only by helpers. */
+struct request {
+	__u64 cgroup;
+	__u64 member;
+	__u64 inode;
+	__u64 dentry;
+	__u64 mnt;
+	__u64 volume;       /* dentry of the declared volume's root */
+	__u64 filename;     /* as the caller wrote it, or 0 */
+	__u64 number;       /* i_ino */
+	__u64 sb_flags;
+	__u32 dev;
+	__u32 root_dev;
+	__u32 root_is_overlay;
+	__u32 file_class;
+	__u32 use;
+	__u32 by_names;   /* the lists have to be asked */
+	__u32 unproved;   /* has upper and lower, and nobody knows whether they are the same */
+	__u32 counted;    /* the fast path has counted it, and somebody has to be told */
+};
+
+/* Where a walk towards the root starts and ends. */
+struct walk {
+	__u64 dentry;
+	__u64 stop;  /* a dentry before the superblock's root, or 0 */
+	__u64 mount; /* crossed upwards where it ends; 0: stay on this superblock */
+};
+
+struct scratch {
+	struct bpf_spin_lock lock;
+	__u32 taken;
+	struct request request;
+	struct walk walk;
+	struct verdict verdict;
+	__u64 lower_inode;
+	struct violation_record record;
+	__u8 buffer[NAME_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 8); /* the agent makes it SCRATCH_TRIES a CPU */
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+#define SCRATCH_TRIES 4
+
+/*
+ * A program can be preempted by another on the same CPU, so a per-CPU buffer would not be its own. Slots are claimed under a
+ * lock; when all that a CPU may try are taken, names stay unresolved, which is the strict answer.
+ */
+static __always_inline struct scratch *claim_scratch(__u32 *slot)
+{
+	__u32 first = bpf_get_smp_processor_id() * SCRATCH_TRIES;
+
+	for (__u32 i = 0; i < SCRATCH_TRIES; i++) {
+		struct scratch *scratch;
+		bool claimed = false;
+
+		*slot = (first + i) % scratch_slots;
+		scratch = bpf_map_lookup_elem(&scratches, slot);
+		if (!scratch)
+			continue;
+		bpf_spin_lock(&scratch->lock);
+		if (!scratch->taken) {
+			scratch->taken = 1;
+			claimed = true;
+		}
+		bpf_spin_unlock(&scratch->lock);
+		if (claimed)
+			return scratch;
+	}
+	count(COUNTER_UNRESOLVED_NAMES);
+	return NULL;
+}
+
+static __always_inline void release_scratch(struct scratch *scratch)
+{
+	*(volatile __u32 *)&scratch->taken = 0;
+}
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Whose container is a task in, and is it still the container runtime? */
+#ifndef MOORING_TASK_H
+#define MOORING_TASK_H
+
+#include "maps.h"
+#include <bpf/bpf_core_read.h>
+
+/* A nested cgroup this deep inherits no policy: cgroup.max.depth of a container is the place to forbid it. */
+#define CGROUP_DEPTH 32
+
+/* The runtime sets a container up in this time; a mark that is older exempts nobody. */
+#define RUNTIME_TASK_NS (300ULL * 1000 * 1000 * 1000)
+
+#define HAS_TASK_BTF bpf_core_enum_value_exists(enum bpf_func_id___known, BPF_FUNC_get_current_task_btf___known)
+
+/* 5.10 gives the current task as a number, whose fields only a helper may read. */
+#define READ(pointer, field) \
+	({ \
+		typeof((pointer)->field) value_; \
+		if (HAS_TASK_BTF) \
+			value_ = (pointer)->field; \
+		else \
+			bpf_core_read(&value_, sizeof(value_), &(pointer)->field); \
+		value_; \
+	})
+
+static __always_inline struct task_struct *current_task(void)
+{
+	if (HAS_TASK_BTF)
+		return bpf_get_current_task_btf();
+	return (struct task_struct *)bpf_get_current_task();
+}
+
+struct subject {
+	__u64 cgroup;
+	struct container *container;
+};
+
+/* The nearest tracked cgroup at or above this one. */
+static __always_inline bool find_container(struct cgroup *cgroup, struct subject *subject)
+{
+	for (int depth = 0; depth < CGROUP_DEPTH; depth++) {
+		struct kernfs_node *node;
+		struct cgroup_subsys_state *parent;
+
+		if (!cgroup)
+			return false;
+		node = READ(cgroup, kn);
+		if (!node)
+			return false;
+		subject->cgroup = READ(node, id);
+		subject->container = bpf_map_lookup_elem(&containers, &subject->cgroup);
+		if (subject->container)
+			return true;
+		parent = READ(cgroup, self.parent);
+		if (!parent)
+			return false;
+		cgroup = READ(parent, cgroup);
+	}
+	return false;
+}
+
+static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
+{
+	struct css_set *set = READ(task, cgroups);
+
+	return set ? READ(set, dfl_cgrp) : NULL;
+}
+
+/* Does this task see the host's root folder as its own? */
+static __always_inline bool sees_host_root(struct task_struct *task)
+{
+	struct fs_struct *fs = READ(task, fs);
+	struct dentry *root;
+	struct inode *inode;
+	struct super_block *sb;
+
+	if (!fs)
+		return false;
+	root = READ(fs, root.dentry);
+	if (!root)
+		return false;
+	inode = READ(root, d_inode);
+	if (!inode)
+		return false;
+	sb = READ(inode, i_sb);
+	return sb && READ(sb, s_dev) == host_root_dev && READ(inode, i_ino) == host_root_inode;
+}
+
+static __always_inline bool is_marked_runtime_task(__u32 tgid, __u64 start_time)
+{
+	struct runtime_task *mark = bpf_map_lookup_elem(&runtime_tasks, &tgid);
+
+	return mark && mark->start_time == start_time && bpf_ktime_get_ns() - mark->entered < RUNTIME_TASK_NS;
+}
+
+static __always_inline void mark_runtime_task(__u32 tgid, __u64 start_time, __u64 entered)
+{
+	struct runtime_task mark = {.start_time = start_time, .entered = entered};
+
+	bpf_map_update_elem(&runtime_tasks, &tgid, &mark, BPF_ANY);
+}
+
+/* Still the container runtime, on its way into the container. Ends at its first exec that does not see the host's root. */
+static __always_inline bool is_runtime(struct task_struct *task, __u32 use)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct task_struct *leader = READ(task, group_leader);
+
+	if (!leader || !is_marked_runtime_task(tgid, READ(leader, start_time)))
+		return false;
+	if (use == USE_MAP || sees_host_root(task))
+		return true;
+	bpf_map_delete_elem(&runtime_tasks, &tgid);
+	return false;
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* The verdict: masks in, masks out. crates/policy has the same function in Rust, and a test compares the two. */
+#ifndef MOORING_VERDICT_H
+#define MOORING_VERDICT_H
+
+#include "maps.h"
+
+static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 use, __u32 file_class, __u64 excepted,
+				       __u64 prohibited, struct verdict *verdict)
+{
+	if (use >= USES || file_class >= CLASSES) {
+		/* Cannot be; and if it could, it would be refused. */
+		verdict->drift = member;
+		verdict->prohibited = 0;
+	} else {
+		verdict->drift = member & rules->detects[use][file_class] & ~excepted;
+		verdict->prohibited = member & prohibited;
+	}
+	verdict->denied = (verdict->drift | verdict->prohibited) & rules->prevents;
+}
+
+/* What the lists say of one name. A name that could not be found out is in every list of prohibited ones, and excepted by none. */
+static __always_inline void look_up_name(void *paths, struct rules *rules, struct name *name, __u64 *excepted, __u64 *prohibited)
+{
+	if (name->state == NAME_PATH) {
+		struct path_rule *rule = paths ? bpf_map_lookup_elem(paths, &name->key) : NULL;
+
+		if (rule) {
+			*excepted = rule->excepted;
+			*prohibited |= rule->prohibited;
+		}
+	} else if (name->state == NAME_UNRESOLVED) {
+		*prohibited |= rules->prohibit_lists;
+	}
+}
+
+static __always_inline void judge_by_names(struct tables *tables, __u64 member, __u32 use, __u32 file_class, struct name *path,
+					   struct name *lower_path, struct name *invoked, struct verdict *verdict)
+{
+	__u64 excepted = 0, ignored = 0, prohibited = 0;
+	void *paths = bpf_map_lookup_elem(&paths_tables, &tables->half);
+
+	look_up_name(paths, tables->rules, path, &excepted, &prohibited);
+	look_up_name(paths, tables->rules, lower_path, &ignored, &prohibited);
+	if (use == USE_EXECUTE)
+		look_up_name(paths, tables->rules, invoked, &ignored, &prohibited);
+	verdict_of(tables->rules, member, use, file_class, excepted, prohibited, verdict);
+}
+
+#endif

@@ -1,0 +1,90 @@
+//! What a policy regards as a violation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{limits, rules};
+
+/// What counts as a violation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::detect()))]
+pub struct Detect {
+    /// Execution of a file that the image did not bring: new or changed in the container's own layer, without a name
+    /// (memfd), or on a mount that the pod does not declare.
+    pub drifted_binaries: bool,
+
+    /// Execution of any file on a volume that the pod declares, whatever it is. Where this is left out, the node's
+    /// default holds, which is off unless the cluster's administrator turned it on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_binaries: Option<bool>,
+
+    /// Executable mapping of a drifted file: a library that is preloaded or opened at run time, or a program that is
+    /// given to the dynamic loader. Files on volumes count where volumeBinaries is on as well.
+    pub drifted_libraries: bool,
+
+    /// Running of a drifted script by the interpreter that the image brought. Not implemented yet: a policy that turns
+    /// it on is not accepted.
+    pub drifted_scripts: bool,
+
+    /// Files that may run although they drifted. An exception holds for this policy only and never weakens another one.
+    /// At most 256, each path once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = limits::MAX_LIST_PATHS,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["path"],
+    ))]
+    pub exceptions: Vec<Exception>,
+
+    /// Files that may never run, even where the image brought them: by their path, by the path that they had in the
+    /// image, and by the name with which they are invoked. Only with actions.prevent are they stopped; without it they
+    /// are reported and run. At most 256, each path once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = limits::MAX_LIST_PATHS,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["path"],
+    ))]
+    pub prohibited_binaries: Vec<ProhibitedBinary>,
+}
+
+impl Default for Detect {
+    fn default() -> Self {
+        Self {
+            drifted_binaries: true,
+            volume_binaries: None,
+            drifted_libraries: true,
+            drifted_scripts: false,
+            exceptions: Vec::new(),
+            prohibited_binaries: Vec::new(),
+        }
+    }
+}
+
+/// A file that may run although it drifted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exception {
+    /// The full path inside the container, or memfd:NAME for an anonymous file of that name. Without sha256, whoever can
+    /// write to this path (or can create an anonymous file) is excepted: choose one that the workload itself cannot
+    /// write. At most 255 bytes.
+    #[schemars(schema_with = "rules::excepted_path")]
+    pub path: String,
+
+    /// The SHA-256 of the content that is excepted, as 64 lower-case hexadecimal digits. Not implemented yet: a policy
+    /// that uses it is not accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::sha256")]
+    pub sha256: Option<String>,
+}
+
+/// A file that may never run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProhibitedBinary {
+    /// The full path inside the container. A program that hides behind one file with many names (busybox) is matched by
+    /// the name it is invoked with too. At most 255 bytes.
+    #[schemars(schema_with = "rules::prohibited_path")]
+    pub path: String,
+}

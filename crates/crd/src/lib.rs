@@ -1,0 +1,37 @@
+//! The API of Mooring, group `mooring.dev`: its types, and the one set of rules that they must obey.
+//!
+//! The rules are written once, in the schema that is generated from these types. The API server enforces that schema;
+//! [`validate`] enforces the very same one for policies that come from files, so that a file is refused for what
+//! `kubectl apply` would refuse, with the same words.
+//!
+//! No client and no I/O.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)
+)]
+
+pub mod actions;
+pub mod definition;
+pub mod detect;
+pub mod event;
+pub mod limits;
+pub mod policy;
+pub mod reference;
+mod rules;
+pub mod scope;
+pub mod status;
+pub mod validate;
+pub mod words;
+
+pub use actions::{Actions, Capture};
+pub use definition::{API_VERSION, GROUP, POLICY_KIND, VERSION, policy_definition};
+pub use detect::{Detect, Exception, ProhibitedBinary};
+pub use event::{
+    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume,
+    Parent, Process,
+};
+pub use policy::{ContainerDriftPolicy, ContainerDriftPolicySpec};
+pub use scope::{LabelSelector, Operator, Requirement, Scope};
+pub use status::{ContainerCounts, ContainerDriftPolicyStatus, NodeCounts};
+pub use validate::{FieldError, policy_from_value, validate_policy};
+pub use words::{ContainerAction, Reason, Severity, Verdict};

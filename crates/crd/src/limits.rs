@@ -1,0 +1,29 @@
+//! How much one object may hold. The CRD states each of these, so that the API server refuses what is beyond and can
+//! bound the cost of the CEL rules.
+
+/// Entries in `detect.exceptions`, and in `detect.prohibitedBinaries`.
+pub const MAX_LIST_PATHS: u64 = 256;
+/// Bytes in a path of a list. The kernel's table of paths has keys of 256 bytes, the last of them a NUL.
+pub const MAX_PATH_BYTES: u64 = 255;
+/// Entries in `scope.containers`, and in `scope.images`.
+pub const MAX_SCOPE_NAMES: u64 = 64;
+/// Bytes in a container's name (an RFC 1123 label).
+pub const MAX_CONTAINER_NAME: u64 = 63;
+/// Bytes in an image pattern: a registry's name (255), a repository (255) and a tag or digest (128).
+pub const MAX_IMAGE_PATTERN: u64 = 640;
+/// Entries in one selector's `matchLabels`, in its `matchExpressions`, and in one expression's `values`.
+pub const MAX_SELECTOR_TERMS: u64 = 32;
+/// Bytes in a label's key: a DNS name (253), a slash and a name (63).
+pub const MAX_LABEL_KEY: u64 = 317;
+/// Bytes in a label's value.
+pub const MAX_LABEL_VALUE: u64 = 63;
+/// Characters in `description`.
+pub const MAX_DESCRIPTION: u64 = 1024;
+/// Characters in `runbookURL`.
+pub const MAX_RUNBOOK_URL: u64 = 2048;
+/// Entries in `actions.notify`.
+pub const MAX_NOTIFY: u64 = 16;
+/// Bytes in the name of an object (an RFC 1123 subdomain).
+pub const MAX_OBJECT_NAME: u64 = 253;
+/// Seconds of a capture, before the event and after it, each.
+pub const MAX_CAPTURE_SECONDS: u32 = 120;

@@ -1,0 +1,83 @@
+//! What became of a policy on the nodes. Written by the operator only.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What became of the policy on the nodes, as of the last report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerDriftPolicyStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// The revision of the node rules that this status is about; it counts up with every change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub revision: Option<i64>,
+
+    /// Accepted: the policy could be compiled. Enforcing: every node that it concerns applies it. Degraded: at least
+    /// one node cannot honour all of it. The message says why and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = 8,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"],
+    ))]
+    pub conditions: Vec<Condition>,
+
+    /// How many nodes apply the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+
+    /// How many containers the policy protects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<ContainerCounts>,
+
+    /// Violations so far, on all nodes, whatever became of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub violations: Option<i64>,
+}
+
+/// Counts of nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCounts {
+    /// Nodes that the policy's nodeSelector selects.
+    #[schemars(range(min = 0))]
+    pub targeted: i64,
+
+    /// Nodes that apply this generation in full.
+    #[schemars(range(min = 0))]
+    pub enforcing: i64,
+
+    /// Nodes that cannot honour all of it.
+    #[schemars(range(min = 0))]
+    pub degraded: i64,
+
+    /// Enforcing of targeted, for people, as in 12/12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub summary: Option<String>,
+}
+
+/// Counts of containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerCounts {
+    /// Containers that the policy's scope matches.
+    #[schemars(range(min = 0))]
+    pub matched: i64,
+
+    /// Containers of these whose rules are in the kernel.
+    #[schemars(range(min = 0))]
+    pub protected: i64,
+
+    /// Protected of matched, for people, as in 96/96.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub summary: Option<String>,
+}

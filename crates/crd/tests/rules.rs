@@ -1,0 +1,165 @@
+//! The rules of a policy, as files meet them.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+mod cases;
+
+use cases::{good, with, without};
+use mooring_crd::{FieldError, policy_from_value, validate_policy};
+use serde_json::{Value, json};
+
+fn errors(object: Value) -> Vec<FieldError> {
+    policy_from_value(object).expect_err("it was accepted")
+}
+
+#[test]
+fn a_policy_that_uses_every_field_is_accepted() {
+    let policy = policy_from_value(good()).unwrap();
+    assert_eq!(serde_json::to_value(&policy).unwrap(), good());
+}
+
+#[test]
+fn each_mistake_is_refused_by_its_field_and_with_a_fix() {
+    for case in cases::refused_everywhere()
+        .into_iter()
+        .chain(cases::refused_in_files())
+    {
+        let found = errors(case.object);
+        let hit = |e: &FieldError| e.field == case.field && e.message.contains(case.message);
+        assert!(
+            found.len() == 1 && found.iter().all(hit),
+            "expected {}: {}\nfound {found:#?}",
+            case.field,
+            case.message
+        );
+    }
+}
+
+#[test]
+fn absent_fields_get_the_defaults_of_the_schema() {
+    let mut object = with(
+        "/spec",
+        json!({"detect": {"exceptions": [{"path": "/a"}]}, "actions": {"capture": {}}}),
+    );
+    validate_policy(&mut object).unwrap();
+    assert_eq!(
+        object["spec"],
+        json!({
+            "enabled": true,
+            "severity": "Medium",
+            "scope": {},
+            "detect": {
+                "driftedBinaries": true,
+                "driftedLibraries": true,
+                "driftedScripts": false,
+                "exceptions": [{"path": "/a"}],
+            },
+            "actions": {"prevent": false, "container": "None", "capture": {"secondsBefore": 10, "secondsAfter": 10}},
+        })
+    );
+}
+
+#[test]
+fn an_empty_spec_is_the_default_spec() {
+    let policy = policy_from_value(with("/spec", json!({}))).unwrap();
+    assert_eq!(
+        policy.spec,
+        mooring_crd::ContainerDriftPolicySpec::default()
+    );
+}
+
+#[test]
+fn null_is_a_default_where_there_is_one_and_a_mistake_elsewhere() {
+    let policy = policy_from_value(with("/spec/enabled", json!(null))).unwrap();
+    assert!(policy.spec.enabled);
+    let found = errors(with("/spec/detect/volumeBinaries", json!(null)));
+    assert_eq!(
+        found[0].to_string(),
+        "spec.detect.volumeBinaries: must be a boolean, not null: write a value, or leave the field out"
+    );
+}
+
+#[test]
+fn all_mistakes_are_listed_in_order() {
+    let mut object = with("/spec/severity", json!("x"));
+    object["spec"]["actions"]["prevent"] = json!("x");
+    object["spec"]["detect"]["exceptions"][1]["path"] = json!("x/");
+    object["metadata"]["namespace"] = json!("x");
+    let fields: Vec<String> = errors(object).into_iter().map(|e| e.field).collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.namespace",
+            "spec.actions.prevent",
+            "spec.detect.exceptions[1].path",
+            "spec.severity"
+        ]
+    );
+}
+
+#[test]
+fn a_million_mistakes_are_not_a_million_lines() {
+    let many: serde_json::Map<String, Value> = (0..100_000)
+        .map(|i| (format!("field{i}"), json!(1)))
+        .collect();
+    assert_eq!(errors(with("/spec", many.into())).len(), 64);
+}
+
+#[test]
+fn another_kind_is_refused_without_judging_its_fields() {
+    let found = errors(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}}));
+    assert_eq!(found.len(), 2, "{found:?}");
+    for object in [json!(null), json!([]), json!("x"), json!(1)] {
+        assert!(
+            errors(object)[0]
+                .message
+                .contains("write a ContainerDriftPolicy, beginning with apiVersion")
+        );
+    }
+}
+
+#[test]
+fn what_kubectl_prints_is_accepted() {
+    let mut object = with(
+        "/status",
+        json!({
+            "observedGeneration": 3,
+            "conditions": [{"type": "Enforcing", "status": "True", "reason": "AllNodes", "message": "", "lastTransitionTime": "2026-01-31T12:00:00Z"}],
+            "nodes": {"targeted": 12, "enforcing": 12, "degraded": 0, "summary": "12/12"},
+        }),
+    );
+    let server = json!({"uid": "1", "resourceVersion": "2", "generation": 3, "creationTimestamp": "2026-01-31T12:00:00Z", "managedFields": []});
+    object["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .extend(server.as_object().unwrap().clone());
+    policy_from_value(object).unwrap();
+}
+
+#[test]
+fn typed_reading_never_fails_after_validation_of_metadata() {
+    let found = errors(with("/metadata/creationTimestamp", json!("yesterday")));
+    assert!(found[0].message.contains("cannot be read"), "{found:?}");
+}
+
+#[test]
+fn bounds_themselves_are_allowed() {
+    let longest = format!("/{}", "x".repeat(254));
+    let memfd = format!("memfd:{}", "x".repeat(249));
+    policy_from_value(with(
+        "/spec/detect/exceptions",
+        json!([{"path": longest}, {"path": memfd}, {"path": "/a"}]),
+    ))
+    .unwrap();
+    let most: Value = (0..256)
+        .map(|i| json!({"path": format!("/bin/{i}")}))
+        .collect();
+    policy_from_value(with("/spec/detect/exceptions", most)).unwrap();
+    policy_from_value(with("/metadata/name", json!("a".repeat(253)))).unwrap();
+    policy_from_value(without("/spec/scope/nodeSelector")).unwrap();
+}

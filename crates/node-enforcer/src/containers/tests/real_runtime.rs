@@ -1,0 +1,99 @@
+//! Real `runc`: its own `config.json`, and a container where this machine lets it make one.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::Host;
+use crate::containers::scratch::Scratch;
+use crate::containers::{Finder, FinderConfig, Places, Runtime};
+
+fn runc(arguments: &[&str], cwd: &Path) -> Option<bool> {
+    // The container's process inherits the standard streams and would keep a pipe open.
+    let quiet = || Stdio::null();
+    let status = Command::new("runc").args(arguments).current_dir(cwd).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
+    status.ok().map(|status| status.success())
+}
+
+/// What `runc spec` writes, if there is a runc.
+fn written_by_runc(folder: &Path) -> Option<Value> {
+    runc(&["spec"], folder)?.then(|| serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap())
+}
+
+#[test]
+fn what_runc_spec_writes_declares_no_volume() {
+    let scratch = Scratch::new();
+    let Some(config) = written_by_runc(scratch.path()) else {
+        eprintln!("skipped: no runc on this machine");
+        return;
+    };
+    let host = Host::new();
+    host.bundle("/b", &config);
+    host.cgroup("/demo");
+    host.process(77, &["runc", "run", "demo"], "/b");
+    let container = host.finder.resolve("/demo", Some(77)).unwrap().unwrap();
+    assert_eq!(container.volumes, []);
+    assert_eq!(container.runtime, Runtime::Runc);
+}
+
+struct Created<'a>(&'a Path, &'a str, &'a str);
+
+impl Drop for Created<'_> {
+    fn drop(&mut self) {
+        let _ = runc(&["--root", self.1, "delete", "--force", self.2], self.0);
+    }
+}
+
+#[test]
+fn a_container_of_runc_is_found_and_its_tmpfs_resolved() {
+    let scratch = Scratch::new();
+    let Some(mut config) = written_by_runc(scratch.path()) else {
+        eprintln!("skipped: no runc on this machine");
+        return;
+    };
+    let data = scratch.folder("data");
+    scratch.folder("rootfs");
+    config["process"]["terminal"] = json!(false);
+    config["mounts"].as_array_mut().unwrap().extend([
+        json!({"destination": "/scratch", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"]}),
+        json!({"destination": "/data", "type": "bind", "source": data, "options": ["bind"]}),
+    ]);
+    scratch.write("config.json", config.to_string());
+    config["root"]["readonly"] = json!(false);
+    scratch.write("config.json", config.to_string());
+    let state = scratch.folder("state");
+    let id = format!("mooring-{}", std::process::id());
+    let state_text = state.to_str().unwrap();
+    let created = Created(scratch.path(), state_text, &id);
+    if runc(&["--root", state_text, "create", &id], scratch.path()) != Some(true) {
+        eprintln!("skipped: runc cannot create a container on this machine");
+        return;
+    }
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let cgroup_mount: PathBuf = if unified.is_dir() { unified.into() } else { "/sys/fs/cgroup".into() };
+    let finder = Finder::new(FinderConfig {
+        cgroup_mount: cgroup_mount.clone(),
+        places: Places { runc: vec![state.clone()], ..Places::default() },
+        ..FinderConfig::default()
+    });
+    let (containers, _) = finder.scan();
+    let mut container = containers.into_iter().find(|container| container.id == id).unwrap();
+    assert_eq!(container.running, Some(true));
+    assert_eq!(container.cgroup_id, cgroup_mount.join(&container.cgroup[1..]).metadata().unwrap().ino());
+    assert_eq!(container.bundle, scratch.path());
+    assert_eq!(finder.resolve(&container.cgroup, None).unwrap().as_ref(), Some(&container));
+    let bind = container.volumes.iter().find(|volume| volume.destination == "/data").unwrap();
+    assert_eq!(bind.file.unwrap().ino, data.metadata().unwrap().ino());
+
+    let pid = container.init_pid.unwrap();
+    assert_eq!(finder.resolve_tmpfs(&mut container, pid).unwrap(), 0);
+    let tmpfs = container.volumes.iter().find(|volume| volume.destination == "/scratch").unwrap();
+    let expected = std::fs::metadata(format!("/proc/{pid}/root/scratch")).unwrap();
+    let minor = u32::try_from(nix::sys::stat::minor(expected.dev())).unwrap();
+    let major = u32::try_from(nix::sys::stat::major(expected.dev())).unwrap();
+    let file = tmpfs.file.unwrap();
+    assert_eq!((file.dev, file.ino), ((major << 20) | minor, expected.ino()));
+    drop(created);
+}

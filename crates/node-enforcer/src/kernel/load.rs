@@ -1,0 +1,254 @@
+//! Loading, attaching, handing over.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
+use mooring_bpf::wire::{
+    self, NAME_LEN, SCRATCH_SLOTS_PER_CPU, Wire, container, container_flag, control, volume, volume_key,
+};
+use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel};
+
+use super::pins::Pins;
+use super::tables::{self, Members, Tables};
+use super::{KernelError, names};
+use crate::containers::{self, Container};
+
+/// Maps that belong to one load and are not handed over.
+const UNPINNED_MAPS: [&str; 5] = ["mooring.rodata", ".rodata", "scratches", "verdict_cases", "verdicts"];
+
+/// How the programs are loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Where links and maps outlive the agent; `None` for a load that ends with its process.
+    pub pins: Option<Pins>,
+}
+
+/// The loaded and attached programs. They decide nothing until the first [`Kernel::enforce`].
+pub struct Kernel {
+    skeleton: MooringSkel<'static>,
+    pins: Option<Pins>,
+    instance: u32,
+    half: u32,
+    // Dropping a link that is not pinned detaches its program.
+    _links: Vec<Link>,
+}
+
+impl Kernel {
+    /// Loads the programs beside whatever instance is in force, with the maps that it pinned, and attaches them.
+    ///
+    /// # Errors
+    /// [`KernelError::Unsupported`] names what this kernel lacks; other errors name the step that failed.
+    pub fn load(options: &LoadOptions) -> Result<Self, KernelError> {
+        let before = options.pins.as_ref().and_then(control_in_force);
+        let instance = next_instance(options.pins.as_ref(), before.as_ref())?;
+        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = MooringSkelBuilder::default().open(storage).map_err(KernelError::bpf("open the programs"))?;
+        configure(&mut open, instance)?;
+        if let Some(pins) = &options.pins {
+            reuse_pinned_maps(&mut open, pins)?;
+        }
+        let mut skeleton = open.load().map_err(KernelError::bpf("load the programs"))?;
+        if let Some(pins) = &options.pins {
+            pin_new_maps(&mut skeleton, pins)?;
+        }
+        let links = attach(&mut skeleton, options.pins.as_ref(), instance)?;
+        Ok(Self {
+            skeleton,
+            pins: options.pins.clone(),
+            instance,
+            half: before.map_or(1, |control| control.tables),
+            _links: links,
+        })
+    }
+
+    /// Fills the tables that are not in force and switches to them, and to this load, with one write.
+    ///
+    /// # Errors
+    /// When a table cannot be made; what was in force stays in force.
+    pub fn enforce(&mut self, tables: &Tables, members: &Members) -> Result<(), KernelError> {
+        let half = 1 - (self.half & 1);
+        let maps = &self.skeleton.maps;
+        let rules = tables::new_rules_table(&tables.rules)?;
+        let paths = tables::new_paths_table(&tables.paths)?;
+        let member_table = tables::new_members_table(members)?;
+        set_inner(&maps.rules_tables, half, &rules)?;
+        set_inner(&maps.paths_tables, half, &paths)?;
+        set_inner(&maps.members_tables, half, &member_table)?;
+        let now = control { instance: self.instance, tables: half };
+        maps.control
+            .update(&0_u32.to_ne_bytes(), now.as_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf("switch the tables"))?;
+        self.half = half;
+        if let Some(pins) = &self.pins {
+            pins.keep_only(self.instance)?;
+        }
+        Ok(())
+    }
+
+    /// Enters a container, so that its rules are in force. Volumes and mask first: the programs look for the container first.
+    ///
+    /// # Errors
+    /// When the tables are full: the container is then unprotected, and the caller counts it.
+    pub fn enter(&self, it: &Container, member: u64) -> Result<(), KernelError> {
+        for entry in &it.volumes {
+            let (Some(dev), Some(inode)) = (entry.dev, entry.ino) else { continue };
+            let mut value = volume { destination: [0; NAME_LEN], destination_len: 0, zero: 0 };
+            if let Some(key) = wire::path_key_of(entry.destination.as_bytes()) {
+                value.destination = key.bytes;
+                value.destination_len = u32::try_from(entry.destination.len()).unwrap_or(0);
+            }
+            for inode in [inode, 0] {
+                let key = volume_key { container: it.cgroup_id, inode, dev, zero: 0 };
+                self.skeleton
+                    .maps
+                    .volumes
+                    .update(key.as_bytes(), value.as_bytes(), MapFlags::ANY)
+                    .map_err(KernelError::bpf(format!("enter volume {} of container {}", entry.destination, it.id)))?;
+            }
+        }
+        self.set_member(it.cgroup_id, member)?;
+        let facts = container {
+            root_inode: it.root.ino,
+            started: it.started,
+            root_dev: it.root.dev,
+            flags: if it.root.overlay { container_flag::CONTAINER_ROOT_OVERLAY.0 } else { 0 },
+        };
+        self.skeleton
+            .maps
+            .containers
+            .update(&it.cgroup_id.to_ne_bytes(), facts.as_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf(format!("enter container {}", it.id)))
+    }
+
+    /// Sets a container's mask in the tables in force.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn set_member(&self, cgroup: u64, member: u64) -> Result<(), KernelError> {
+        let table = self.inner_in_force(&self.skeleton.maps.members_tables)?;
+        table
+            .update(&cgroup.to_ne_bytes(), &member.to_ne_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf(format!("set the policies of cgroup {cgroup}")))
+    }
+
+    /// What is left of a container whose cgroup is gone.
+    pub fn forget(&self, it: &Container) {
+        for entry in &it.volumes {
+            let (Some(dev), Some(inode)) = (entry.dev, entry.ino) else { continue };
+            for inode in [inode, 0] {
+                let key = volume_key { container: it.cgroup_id, inode, dev, zero: 0 };
+                // Not there is as good as deleted.
+                let _ = self.skeleton.maps.volumes.delete(key.as_bytes());
+            }
+        }
+    }
+
+    /// The loaded programs and their maps.
+    #[must_use]
+    pub fn skeleton(&self) -> &MooringSkel<'static> {
+        &self.skeleton
+    }
+
+    fn inner_in_force(&self, outer: &impl MapCore) -> Result<MapHandle, KernelError> {
+        let id = outer
+            .lookup(&self.half.to_ne_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf("find the table in force"))?
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_ne_bytes)
+            .ok_or_else(|| KernelError::Unsupported {
+                missing: "no table is in force".into(),
+                fix: "enforce a rule set before containers are entered".into(),
+            })?;
+        MapHandle::from_map_id(id).map_err(KernelError::bpf("open the table in force"))
+    }
+}
+
+fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), KernelError> {
+    outer
+        .update(&half.to_ne_bytes(), &inner.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+        .map_err(KernelError::bpf("put a filled table in its place"))
+}
+
+fn configure(open: &mut OpenMooringSkel<'_>, instance: u32) -> Result<(), KernelError> {
+    let host_root = containers::identity_of(Path::new("/proc/1/root"))
+        .map_err(|error| KernelError::pins(Path::new("/proc/1/root"), error))?;
+    let slots = cpus() * SCRATCH_SLOTS_PER_CPU;
+    let setattr_dentry_arg = names::setattr_dentry_argument()?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.instance = instance;
+        rodata.host_root_dev = host_root.dev;
+        rodata.host_root_inode = host_root.ino;
+        rodata.scratch_slots = slots;
+        rodata.setattr_dentry_arg = setattr_dentry_arg;
+    }
+    open.maps.scratches.set_max_entries(slots).map_err(KernelError::bpf("size the scratch buffers"))
+}
+
+/// CPUs that can ever be online: a program runs on any of them.
+fn cpus() -> u32 {
+    libbpf_rs::num_possible_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
+}
+
+fn control_in_force(pins: &Pins) -> Option<control> {
+    let map = MapHandle::from_pinned_path(pins.maps().join("control")).ok()?;
+    control::from_bytes(&map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??)
+}
+
+/// Above every instance that is in force or has left links behind.
+fn next_instance(pins: Option<&Pins>, before: Option<&control>) -> Result<u32, KernelError> {
+    let in_force = before.map_or(0, |control| control.instance);
+    let Some(pins) = pins else { return Ok(in_force + 1) };
+    // What a crash left half attached never decided anything.
+    pins.keep_only(in_force)?;
+    Ok(in_force + 1)
+}
+
+fn reuse_pinned_maps(open: &mut OpenMooringSkel<'_>, pins: &Pins) -> Result<(), KernelError> {
+    for mut map in open.open_object_mut().maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let path = pins.maps().join(&name);
+        if UNPINNED_MAPS.contains(&name.as_str()) || !path.exists() {
+            continue;
+        }
+        map.reuse_pinned_map(&path).map_err(KernelError::bpf(format!("take over the pinned map {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn pin_new_maps(skeleton: &mut MooringSkel<'_>, pins: &Pins) -> Result<(), KernelError> {
+    for mut map in skeleton.object_mut().maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let path = pins.maps().join(&name);
+        if UNPINNED_MAPS.contains(&name.as_str()) || path.exists() {
+            continue;
+        }
+        map.pin(&path).map_err(KernelError::bpf(format!("pin map {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u32) -> Result<Vec<Link>, KernelError> {
+    let folder = pins.map(|pins| pins.links_of(instance));
+    if let Some(folder) = &folder {
+        fs::create_dir_all(folder).map_err(|error| KernelError::pins(folder, error))?;
+    }
+    let mut links = Vec::new();
+    for program in skeleton.object_mut().progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        // Run on demand, never attached.
+        if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") {
+            continue;
+        }
+        let mut link = program.attach().map_err(KernelError::bpf(format!("attach {name}")))?;
+        if let Some(folder) = &folder {
+            let path = folder.join(&name);
+            link.pin(&path).map_err(KernelError::bpf(format!("pin {}", path.display())))?;
+        }
+        links.push(link);
+    }
+    Ok(links)
+}

@@ -1,0 +1,109 @@
+//! Where the programs and tables live while no agent runs.
+//!
+//! ```text
+//! <pin dir>/v<wire version>/maps/<map>
+//! <pin dir>/v<wire version>/links/<instance>/<program>
+//! ```
+//!
+//! The control map says which instance decides; the others return at once. So a new load is attached beside the old one, one
+//! write hands over, and only then the old links go. A crash at any point leaves exactly one instance that decides.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mooring_bpf::wire::WIRE_VERSION;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::KernelError;
+
+/// Where the agent pins unless told otherwise.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/mooring";
+
+/// The folders of one wire version below the pin folder.
+#[derive(Debug, Clone)]
+pub struct Pins {
+    top: PathBuf,
+}
+
+impl Pins {
+    /// # Errors
+    /// When the folder is not on a bpf file system, or cannot be made.
+    pub fn open(top: &Path) -> Result<Self, KernelError> {
+        let pins = Self { top: top.to_path_buf() };
+        let parent = top.parent().unwrap_or(top);
+        let file_system = statfs(parent).map_err(|error| KernelError::pins(parent, error.into()))?;
+        if file_system.filesystem_type() != BPF_FS_MAGIC {
+            return Err(KernelError::NoBpfFileSystem { path: parent.to_path_buf() });
+        }
+        for folder in [pins.maps(), pins.links()] {
+            fs::create_dir_all(&folder).map_err(|error| KernelError::pins(&folder, error))?;
+        }
+        Ok(pins)
+    }
+
+    /// Where the maps of this wire version are pinned.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.top.join(format!("v{WIRE_VERSION}")).join("maps")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.top.join(format!("v{WIRE_VERSION}")).join("links")
+    }
+
+    /// Where the links of one instance are pinned.
+    #[must_use]
+    pub fn links_of(&self, instance: u32) -> PathBuf {
+        self.links().join(instance.to_string())
+    }
+
+    /// Instances that have pinned links.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn instances(&self) -> Result<Vec<u32>, KernelError> {
+        let links = self.links();
+        let entries = fs::read_dir(&links).map_err(|error| KernelError::pins(&links, error))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Takes the links of every instance but this one away, which detaches their programs.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn keep_only(&self, instance: u32) -> Result<(), KernelError> {
+        for other in self.instances()? {
+            if other != instance {
+                remove_tree(&self.links_of(other))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything down, of every wire version.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what could be is gone.
+    pub fn release(top: &Path) -> Result<(), KernelError> {
+        let versions = match fs::read_dir(top) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(KernelError::pins(top, error)),
+        };
+        // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
+        for version in versions.flatten() {
+            remove_tree(&version.path().join("links"))?;
+            remove_tree(&version.path())?;
+        }
+        remove_tree(top)
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(KernelError::pins(path, error)),
+    }
+}

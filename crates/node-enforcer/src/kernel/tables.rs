@@ -1,0 +1,95 @@
+//! A rule set as the kernel's tables. Encoding is pure; the tables are new maps, filled before anyone sees them.
+
+use std::collections::BTreeMap;
+use std::mem::size_of;
+
+use libbpf_rs::libbpf_sys::{BPF_F_NO_PREALLOC, bpf_map_create_opts};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, rules};
+
+use super::KernelError;
+
+/// Room for distinct paths (`paths_table`).
+pub const MAX_PATHS: u32 = 16384;
+
+/// The policies of each container, by cgroup id.
+pub type Members = BTreeMap<u64, u64>;
+
+/// A rule set, encoded.
+#[derive(Clone)]
+pub struct Tables {
+    /// The masks.
+    pub rules: rules,
+    /// What the lists say of each path.
+    pub paths: Vec<(path_key, path_rule)>,
+}
+
+impl Tables {
+    /// Encodes masks and lists.
+    #[must_use]
+    pub fn encode(rule_set: &mooring_policy::RuleSet, generation: u64, unknown_member: u64) -> Self {
+        let paths = rule_set
+            .paths()
+            .filter_map(|(path, excepted, prohibited)| {
+                Some((path_key_of(path.as_bytes())?, path_rule { excepted, prohibited }))
+            })
+            .collect();
+        Self {
+            rules: rules {
+                detects: *rule_set.detects(),
+                prevents: rule_set.prevents(),
+                except_lists: rule_set.except_lists(),
+                prohibit_lists: rule_set.prohibit_lists(),
+                unknown_member,
+                generation,
+            },
+            paths,
+        }
+    }
+}
+
+fn create(kind: MapType, name: &str, key: usize, value: usize, entries: u32, flags: u32) -> Result<MapHandle, KernelError> {
+    let options = bpf_map_create_opts {
+        sz: size_of::<bpf_map_create_opts>() as _,
+        map_flags: flags,
+        ..bpf_map_create_opts::default()
+    };
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    MapHandle::create(kind, Some(name), size(key), size(value), entries, &options)
+        .map_err(KernelError::bpf(format!("make a {name} table")))
+}
+
+pub(super) fn new_rules_table(rules: &rules) -> Result<MapHandle, KernelError> {
+    let table = create(MapType::Array, "rules_table", size_of::<u32>(), size_of_val(rules), 1, 0)?;
+    table.update(&0_u32.to_ne_bytes(), rules.as_bytes(), MapFlags::ANY).map_err(KernelError::bpf("fill the rules"))?;
+    Ok(table)
+}
+
+pub(super) fn new_paths_table(paths: &[(path_key, path_rule)]) -> Result<MapHandle, KernelError> {
+    let table = create(
+        MapType::Hash,
+        "paths_table",
+        size_of::<path_key>(),
+        size_of::<path_rule>(),
+        MAX_PATHS,
+        BPF_F_NO_PREALLOC,
+    )?;
+    for (key, rule) in paths {
+        table
+            .update(key.as_bytes(), rule.as_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf("fill the lists of paths"))?;
+    }
+    Ok(table)
+}
+
+pub(super) fn new_members_table(members: &Members) -> Result<MapHandle, KernelError> {
+    let entries = u32::try_from(MAX_CONTAINERS).unwrap_or(u32::MAX);
+    let table =
+        create(MapType::Hash, "members_table", size_of::<u64>(), size_of::<u64>(), entries, BPF_F_NO_PREALLOC)?;
+    for (cgroup, member) in members {
+        table
+            .update(&cgroup.to_ne_bytes(), &member.to_ne_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf("fill the containers' policies"))?;
+    }
+    Ok(table)
+}

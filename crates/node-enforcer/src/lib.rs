@@ -1,0 +1,7 @@
+//! .
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+pub mod containers;

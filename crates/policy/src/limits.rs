@@ -1,0 +1,12 @@
+//! How much one node applies. The kernel's tables have these sizes. What one object may hold is in `mooring_crd::limits`.
+
+/// Policies a node, each in a slot of its own: the bits of a mask.
+pub const MAX_POLICIES: usize = 64;
+/// Distinct paths in all lists of all policies of a node.
+pub const MAX_PATHS: usize = 1024;
+/// Bytes in a path of a list, at least.
+pub const MIN_PATH_BYTES: usize = 2;
+/// Bytes in a path of a list, at most.
+pub const MAX_PATH_BYTES: usize = 255;
+/// Bytes in the name of an anonymous file, at most: the kernel's own limit (`MFD_NAME_MAX_LEN`).
+pub const MAX_MEMFD_NAME_BYTES: usize = 249;

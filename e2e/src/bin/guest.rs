@@ -1,0 +1,69 @@
+//! `guest`: runs the attack suites inside a booted guest, as root. Under the name `probe` it is the attacker's tool in the test containers.
+
+use clap::{Parser, Subcommand};
+use mooring_e2e::attacks::payload;
+use mooring_e2e::guest::{Context, Report, RuntimeKind, list, run};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Attack suites against the enforcer, with real containers. Run it inside a guest, as root.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints every suite and its tests.
+    List,
+    /// Runs suites or tests: one line each, exit status 0 only if at least one passed and none failed.
+    Run {
+        /// `all`, a suite, or the beginning of a test's full name (`matrix/new-binary`).
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// The container runtime.
+        #[arg(long, value_enum, default_value = "runc")]
+        runtime: RuntimeKind,
+        /// The enforcer's binary; only the suite `control` does without.
+        #[arg(long)]
+        enforcer: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if payload::is_probe(words.first()) {
+        return ExitCode::from(payload::main(words.get(1..).unwrap_or_default()));
+    }
+    match Arguments::parse().command {
+        Command::List => {
+            list();
+            ExitCode::SUCCESS
+        }
+        Command::Run {
+            names,
+            runtime,
+            enforcer,
+        } => match suites(&names, runtime, enforcer) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("guest: {error:#}");
+                ExitCode::from(2)
+            }
+        },
+    }
+}
+
+fn suites(
+    names: &[String],
+    runtime: RuntimeKind,
+    enforcer: Option<PathBuf>,
+) -> anyhow::Result<bool> {
+    let context = Context::new(runtime, enforcer)?;
+    let mut report = Report::default();
+    run(&context, names, &mut report);
+    Ok(report.finish())
+}

@@ -1,0 +1,168 @@
+//! OCI bundles: an overlay of the test image and a config.json.
+
+use super::error::{During, OnFile, Result};
+use super::runtime::Upper;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every capability that the attacks use: an attacker with all of them must not get past either.
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RESOURCE",
+];
+
+/// The container's folder on the host, with its mounted root. Unmounted on drop.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) dir: PathBuf,
+    tmpfs: bool,
+}
+
+impl Bundle {
+    /// Makes the bundle `work/bundles/ID` over `lower`; the volumes lie in `volumes`.
+    pub(crate) fn make(
+        work: &Path,
+        lower: &Path,
+        volumes: &Volumes,
+        id: &str,
+        upper: Upper,
+        arguments: &[&str],
+    ) -> Result<Bundle> {
+        let dir = work.join("bundles").join(id);
+        let layers = dir.join("layers");
+        fs::create_dir_all(&layers).on("create", &layers)?;
+        let bundle = Bundle {
+            tmpfs: upper == Upper::Tmpfs,
+            dir,
+        };
+        if bundle.tmpfs {
+            mount(
+                Some("none"),
+                &layers,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .during("mount a tmpfs for the upper layer")?;
+        }
+        let root = bundle.dir.join("rootfs");
+        for folder in [&layers.join("upper"), &layers.join("work"), &root] {
+            fs::create_dir_all(folder).on("create", folder)?;
+        }
+        let options = format!(
+            "lowerdir={},upperdir={layers}/upper,workdir={layers}/work",
+            lower.display(),
+            layers = layers.display()
+        );
+        mount(
+            Some("overlay"),
+            &root,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .during(format!("mount the overlay of {id}"))?;
+        let config = bundle.dir.join("config.json");
+        fs::write(&config, configuration(id, arguments, volumes).to_string())
+            .on("write", &config)?;
+        Ok(bundle)
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _ = umount2(&self.dir.join("rootfs"), MntFlags::MNT_DETACH);
+        if self.tmpfs {
+            let _ = umount2(&self.dir.join("layers"), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// The host's folder and file that become the volumes of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Volumes {
+    pub(crate) folder: PathBuf,
+    pub(crate) file: PathBuf,
+}
+
+impl Volumes {
+    /// Makes them for container `id`; the file is `program`.
+    pub(crate) fn make(work: &Path, id: &str, program: &Path) -> Result<Volumes> {
+        let folder = work.join("volumes").join(id);
+        fs::create_dir_all(&folder).on("create", &folder)?;
+        let file = work.join("volumes").join(format!("{id}.file"));
+        fs::copy(program, &file).on("write", &file)?;
+        Ok(Volumes { folder, file })
+    }
+}
+
+fn configuration(id: &str, arguments: &[&str], volumes: &Volumes) -> Value {
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": source, "options": options});
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": id,
+        "process": {
+            "terminal": false,
+            "user": {"uid": 0, "gid": 0},
+            "args": arguments,
+            "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": CAPABILITIES, "effective": CAPABILITIES,
+                "permitted": CAPABILITIES,
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+        },
+        "root": {"path": "rootfs", "readonly": false},
+        "mounts": [
+            mount("/proc", "proc", "proc", &[]),
+            mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "nodev", "mode=1777", "size=65536k"]),
+            mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", "size=65536k"]),
+            mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "rw"]),
+            mount("/vol", "bind", &volumes.folder.to_string_lossy(), &["rbind", "rw"]),
+            mount("/volfile", "bind", &volumes.file.to_string_lossy(), &["bind", "rw"]),
+        ],
+        "linux": {
+            "cgroupsPath": format!("/mooring-e2e/{id}"),
+            "namespaces": [
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "network"},
+            ],
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_volumes_are_in_the_configuration() {
+        let volumes = Volumes {
+            folder: "/w/volumes/a".into(),
+            file: "/w/volumes/a.file".into(),
+        };
+        let text = configuration("a", &["/usr/bin/probe", "serve"], &volumes).to_string();
+        assert!(text.contains("/w/volumes/a.file") && text.contains("\"/mooring-e2e/a\""));
+    }
+}

@@ -1,0 +1,22 @@
+//! What runs inside a booted guest, as root: containers, the enforcer under test, and the suites that put them together.
+
+mod bundle;
+mod containerd;
+mod context;
+mod enforcer;
+mod error;
+mod event;
+mod excused;
+mod image;
+mod oci;
+mod profiles;
+mod report;
+mod runtime;
+mod session;
+mod suites;
+mod system;
+
+pub use context::{Context, RuntimeKind};
+pub use error::HarnessError;
+pub use report::Report;
+pub use suites::{list, run};

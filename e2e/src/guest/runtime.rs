@@ -1,0 +1,32 @@
+//! What the suites need of a container runtime.
+
+use super::error::Result;
+use super::session::Session;
+use super::system::Ended;
+
+/// Where a container's upper layer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Upper {
+    /// On the guest's disk.
+    Ext4,
+    /// On a tmpfs.
+    Tmpfs,
+}
+
+/// A way to start containers of the test image.
+pub(crate) trait Runtime {
+    /// The upper layers that it can have.
+    fn uppers(&self) -> &'static [Upper];
+
+    /// Starts a container whose first process serves scripts.
+    fn start(&self, id: &str, upper: Upper) -> Result<Session>;
+
+    /// Starts a container that runs `arguments`, detached.
+    fn start_command(&self, id: &str, arguments: &[&str]) -> Result<()>;
+
+    /// Runs a process in a running container.
+    fn exec(&self, id: &str, arguments: &[&str]) -> Result<Ended>;
+
+    /// Kills all of a container and deletes it.
+    fn remove(&self, id: &str) -> Result<()>;
+}

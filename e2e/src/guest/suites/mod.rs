@@ -1,0 +1,218 @@
+//! The suites, by name.
+
+mod bad_policies;
+mod badinput;
+mod check;
+mod flood;
+mod judge;
+mod lifecycle;
+mod runtimes;
+mod survival;
+mod tables;
+
+use super::context::Context;
+use super::error::Result;
+use super::report::Report;
+use crate::attacks::{copy_ups, matrix};
+
+/// One test of a suite that is not a table of attacks.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) body: fn(&Context) -> Result<()>,
+}
+
+struct Suite {
+    name: &'static str,
+    about: &'static str,
+    /// Not part of `all`: it needs another guest.
+    apart: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    Attacks(tables::Table),
+    Tests(&'static [Test]),
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "control",
+        about: "every attack of matrix and copyup, without an enforcer: all of them must work",
+        apart: true,
+        kind: Kind::Attacks(tables::Table::Control),
+    },
+    Suite {
+        name: "matrix",
+        about: "every reason: refused under prevent, reported without, the benign twin runs",
+        apart: false,
+        kind: Kind::Attacks(tables::Table::Matrix),
+    },
+    Suite {
+        name: "copyup",
+        about: "metadata copy-ups run, written files do not",
+        apart: false,
+        kind: Kind::Attacks(tables::Table::CopyUp),
+    },
+    Suite {
+        name: "runtimes",
+        about: "a policy that prevents everything never disturbs a runtime",
+        apart: false,
+        kind: Kind::Tests(runtimes::TESTS),
+    },
+    Suite {
+        name: "lifecycle",
+        about: "start, edit, stop, release, and what was there before or came meanwhile",
+        apart: false,
+        kind: Kind::Tests(lifecycle::TESTS),
+    },
+    Suite {
+        name: "survival",
+        about: "the enforcer is killed and restarted 20 times; nothing gets through",
+        apart: false,
+        kind: Kind::Tests(survival::TESTS),
+    },
+    Suite {
+        name: "flood",
+        about: "100,000 refused executions in a row: none runs, all are counted, memory is bounded",
+        apart: false,
+        kind: Kind::Tests(flood::TESTS),
+    },
+    Suite {
+        name: "badinput",
+        about: "broken policies are refused by file, field and fix",
+        apart: false,
+        kind: Kind::Tests(badinput::TESTS),
+    },
+    Suite {
+        name: "check",
+        about: "check and explain say how things are",
+        apart: false,
+        kind: Kind::Tests(check::TESTS),
+    },
+    Suite {
+        name: "check-without-bpf",
+        about: "in a guest booted without bpf in the LSM list: the enforcer says so and fails",
+        apart: true,
+        kind: Kind::Tests(check::TESTS_WITHOUT_BPF),
+    },
+];
+
+impl Suite {
+    fn tests(&self) -> Vec<String> {
+        let names: Vec<&str> = match &self.kind {
+            Kind::Attacks(tables::Table::Matrix) => matrix().map(|case| case.name).collect(),
+            Kind::Attacks(tables::Table::CopyUp) => copy_ups().map(|case| case.name).collect(),
+            Kind::Attacks(tables::Table::Control) => {
+                matrix().chain(copy_ups()).map(|case| case.name).collect()
+            }
+            Kind::Tests(tests) => tests.iter().map(|test| test.name).collect(),
+        };
+        names
+            .iter()
+            .map(|name| format!("{}/{name}", self.name))
+            .collect()
+    }
+}
+
+/// Prints every suite and its tests.
+pub fn list() {
+    for suite in SUITES {
+        println!(
+            "{}: {}{}",
+            suite.name,
+            suite.about,
+            if suite.apart { " (not in all)" } else { "" }
+        );
+        for test in suite.tests() {
+            println!("  {test}");
+        }
+    }
+}
+
+/// Whether a test is asked for: by `all`, its suite, or the beginning of its full name.
+fn wanted(name: &str, suite: &Suite, names: &[String]) -> bool {
+    names.iter().any(|asked| {
+        (asked == "all" && !suite.apart)
+            || asked == suite.name
+            || (asked.contains('/') && name.starts_with(asked.as_str()))
+    })
+}
+
+/// Runs what `names` ask for; a name that asks for nothing is a failure.
+pub fn run(context: &Context, names: &[String], report: &mut Report) {
+    for asked in names {
+        let some = SUITES.iter().any(|suite| {
+            suite
+                .tests()
+                .iter()
+                .any(|test| wanted(test, suite, std::slice::from_ref(asked)))
+        });
+        if !some {
+            report.fail(asked, "no such suite or test; `guest list` shows them");
+        }
+    }
+    for suite in SUITES {
+        let is_wanted = |test: &str| wanted(&format!("{}/{test}", suite.name), suite, names);
+        match &suite.kind {
+            Kind::Attacks(table) => tables::run(context, *table, suite.name, &is_wanted, report),
+            Kind::Tests(tests) => {
+                for test in tests.iter().filter(|test| is_wanted(test.name)) {
+                    report.test(&format!("{}/{}", suite.name, test.name), || {
+                        (test.body)(context)
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suite(name: &str) -> &'static Suite {
+        SUITES.iter().find(|suite| suite.name == name).unwrap()
+    }
+
+    #[test]
+    fn names_choose_suites_and_tests() {
+        let asked = |text: &str| vec![text.to_owned()];
+        assert!(wanted(
+            "matrix/new-binary/copy",
+            suite("matrix"),
+            &asked("all")
+        ));
+        assert!(wanted(
+            "matrix/new-binary/copy",
+            suite("matrix"),
+            &asked("matrix")
+        ));
+        assert!(wanted(
+            "matrix/new-binary/copy",
+            suite("matrix"),
+            &asked("matrix/new-b")
+        ));
+        assert!(!wanted(
+            "matrix/new-binary/copy",
+            suite("matrix"),
+            &asked("mat")
+        ));
+        assert!(!wanted(
+            "check-without-bpf/x",
+            suite("check-without-bpf"),
+            &asked("all")
+        ));
+        assert!(!wanted(
+            "check-without-bpf/x",
+            suite("check-without-bpf"),
+            &asked("check")
+        ));
+    }
+
+    #[test]
+    fn no_suite_is_empty() {
+        for suite in SUITES {
+            assert!(!suite.tests().is_empty(), "{}", suite.name);
+        }
+    }
+}

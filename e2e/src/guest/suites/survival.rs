@@ -1,0 +1,149 @@
+//! The enforcer is killed at any moment and comes back, while a loop in the container tries its luck.
+
+use super::Test;
+use crate::guest::context::{Context, Running};
+use crate::guest::enforcer::{Enforcer, release};
+use crate::guest::error::{HarnessError, Result, ensure};
+use crate::guest::profiles;
+use crate::guest::runtime::Upper;
+use crate::guest::system::poll;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "20-kills-and-restarts",
+        body: kills_and_restarts,
+    },
+    Test {
+        name: "50-edits",
+        body: edits,
+    },
+    Test {
+        name: "a-second-enforcer",
+        body: a_second_one,
+    },
+];
+
+const KILLS: u64 = 20;
+const START_ORACLE: &str = "rm -f /drop/stop /drop/oracle; /usr/bin/probe oracle /drop/x /fix/tiny /drop/stop > /drop/oracle 2>&1 < /dev/null &";
+
+#[derive(Debug, PartialEq)]
+struct Seen {
+    tries: u64,
+    successes: u64,
+    failures: u64,
+}
+
+fn parse(text: &str) -> Option<Seen> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let ["tries", tries, "successes", successes, "failures", failures] = words.as_slice() else {
+        return None;
+    };
+    Some(Seen {
+        tries: tries.parse().ok()?,
+        successes: successes.parse().ok()?,
+        failures: failures.parse().ok()?,
+    })
+}
+
+fn stop_oracle(container: &mut Running<'_>) -> Result<Seen> {
+    container.session.must(": > /drop/stop")?;
+    poll(Duration::from_secs(10), || {
+        parse(&container.session.must("cat /drop/oracle").ok()?)
+    })
+    .ok_or_else(|| HarnessError::Wrong("the oracle does not end".into()))
+}
+
+fn with_oracle(
+    context: &Context,
+    id: &str,
+    body: impl FnOnce(&Path, &Path, Enforcer) -> Result<()>,
+) -> Result<()> {
+    let binary = context.enforcer()?;
+    let folder = context.policies("survival")?;
+    profiles::write(&folder, &profiles::drift("survival", &[id], true))?;
+    let enforcer = Enforcer::start(binary, &folder)?;
+    let mut container = context.container(id, Upper::Ext4)?;
+    container.drop_program("x")?;
+    container.session.must(START_ORACLE)?;
+    let result = body(binary, &folder, enforcer);
+    let seen = stop_oracle(&mut container);
+    // The oracle itself must be able to see a success.
+    let down = release(binary);
+    let after = container.runs("/drop/x");
+    result?;
+    down?;
+    let seen = seen?;
+    println!("# {id}: {seen:?}");
+    ensure(seen.tries > 50, || format!("only {} tries", seen.tries))?;
+    ensure(seen.successes == 0, || {
+        format!("the dropped program ran: {seen:?}")
+    })?;
+    ensure(seen.failures == 0, || {
+        format!("the image's program was refused: {seen:?}")
+    })?;
+    ensure(after?, || {
+        "after release the dropped program still does not run".into()
+    })
+}
+
+fn kills_and_restarts(context: &Context) -> Result<()> {
+    with_oracle(context, "survival-kill", |binary, folder, enforcer| {
+        enforcer.kill()?;
+        for round in 0..KILLS {
+            let enforcer = Enforcer::launch(binary, folder)?;
+            // From the first milliseconds of the start to well after it: a fixed sequence that differs every time.
+            thread::sleep(Duration::from_millis((round * 137) % 1500));
+            enforcer.kill()?;
+        }
+        let enforcer = Enforcer::start(binary, folder)?;
+        thread::sleep(Duration::from_millis(500));
+        enforcer.terminate().map(drop)
+    })
+}
+
+fn edits(context: &Context) -> Result<()> {
+    with_oracle(context, "survival-edit", |_, folder, enforcer| {
+        for round in 0..50 {
+            let mut policy = profiles::drift("survival", &["survival-edit"], true);
+            policy["spec"]["detect"]["exceptions"] =
+                serde_json::json!([{"path": format!("/opt/edit-{round}")}]);
+            let mark = enforcer.log_mark();
+            profiles::write(folder, &policy)?;
+            enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(5))?;
+        }
+        enforcer.terminate().map(drop)
+    })
+}
+
+/// Whether the second takes over or is turned away, nothing may get through.
+fn a_second_one(context: &Context) -> Result<()> {
+    with_oracle(context, "survival-second", |binary, folder, first| {
+        let second = Enforcer::launch(binary, folder)?;
+        thread::sleep(Duration::from_secs(3));
+        first.kill()?;
+        thread::sleep(Duration::from_secs(1));
+        second.kill()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_oracle_prints_is_read() {
+        let seen = parse("tries 9 successes 1 failures 2\n").unwrap();
+        assert_eq!(
+            seen,
+            Seen {
+                tries: 9,
+                successes: 1,
+                failures: 2
+            }
+        );
+        assert!(parse("").is_none());
+    }
+}

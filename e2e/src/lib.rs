@@ -1,0 +1,6 @@
+//! End-to-end tests on real kernels: the rig that boots guests ([`vm`]) and what runs in them.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod attacks;
+pub mod guest;
+pub mod vm;
