@@ -45,7 +45,7 @@ echo started >&9
 if [ -e $job/shell ]; then
 	read -r rows columns <$job/shell
 	$box stty -F /dev/ttyS0 rows "$rows" cols "$columns"
-	setsid --ctty --wait $box sh $job/command <>/dev/ttyS0 >&0 2>&1 9>&-
+	/usr/bin/setsid --ctty --wait /usr/bin/bash $job/command <>/dev/ttyS0 >&0 2>&1 9>&-
 	echo "exit $?" >&9
 	$box poweroff -f
 fi
@@ -56,7 +56,8 @@ $box cat <$job/stdout >"${port}2" 9>&- &
 out=$!
 $box cat <$job/stderr >"${port}3" 9>&- &
 err=$!
-$box sh $job/command >$job/stdout 2>$job/stderr 9>&-
+# busybox's own shell would run its own applets where the command names a program.
+/usr/bin/bash $job/command >$job/stdout 2>$job/stderr 9>&-
 code=$?
 
 # Waits until both have passed on everything, at most the given number of fiftieths of a second.

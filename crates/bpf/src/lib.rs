@@ -10,6 +10,7 @@ mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/mooring.skel.rs"));
 }
 
+pub mod hooks;
 pub mod wire;
 
 pub use skeleton::{MooringSkel, MooringSkelBuilder, OpenMooringSkel};

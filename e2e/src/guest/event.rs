@@ -1,6 +1,7 @@
 //! The enforcer's events, as far as tests look at them.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One line of the enforcer's standard output.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +13,9 @@ pub(crate) struct Event {
     pub(crate) path: String,
     pub(crate) pid: i64,
     pub(crate) uid: i64,
-    /// How many executions or mappings this line stands for.
+    /// The `DriftEvent` that the line is about: lines of one name are states of one object.
+    pub(crate) name: String,
+    /// How often it has happened, as of this line.
     pub(crate) count: u64,
     /// The whole line, for messages.
     pub(crate) line: String,
@@ -39,6 +42,11 @@ impl Event {
                 .ok_or_else(|| format!("no number process.{name}: {line}"))
         };
         Ok(Event {
+            name: value
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .ok_or_else(|| format!("no metadata.name: {line}"))?
+                .to_owned(),
             container: text("container")?,
             policy: text("policy")?,
             reason: text("reason")?,
@@ -54,6 +62,16 @@ impl Event {
     }
 }
 
+/// How often all of `events` happened: objects are counted by their last state.
+pub(crate) fn total<'a>(events: impl IntoIterator<Item = &'a Event>) -> u64 {
+    let mut counts = BTreeMap::new();
+    for event in events {
+        let count = counts.entry(event.name.as_str()).or_insert(0);
+        *count = event.count.max(*count);
+    }
+    counts.values().sum()
+}
+
 /// The field itself or one of the object's parts: where it stands is the API's matter, not the attacks'.
 fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     value.get(name).or_else(|| {
@@ -67,13 +85,27 @@ fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"kind":"DriftEvent","spec":{"container":"c","policy":"p","reason":"NewBinary","verdict":"Denied","path":"/x","count":3,"process":{"pid":7,"uid":0}}}"#;
+    const LINE: &str = r#"{"kind":"DriftEvent","metadata":{"name":"e1"},"spec":{"container":"c","policy":"p","reason":"NewBinary","verdict":"Denied","path":"/x","process":{"pid":7,"uid":0}},"status":{"count":3}}"#;
 
     #[test]
     fn a_drift_event_is_read() {
         let event = Event::parse(LINE).unwrap();
         assert_eq!((event.pid, event.count), (7, 3));
         assert_eq!(event.reason, "NewBinary");
+    }
+
+    #[test]
+    fn states_of_one_object_are_counted_once() {
+        let of = |name: &str, count: &str| {
+            let line = LINE.replace("e1", name).replace("\"count\":3", count);
+            Event::parse(&line).unwrap()
+        };
+        let events = [
+            of("a", "\"count\":3"),
+            of("b", "\"count\":1"),
+            of("a", "\"count\":7"),
+        ];
+        assert_eq!(total(&events), 8);
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl Machine {
         add(&[
             "-m",
             &self.memory.to_string(),
-            "-nographic",
+            "-display",
+            "none",
             "-no-reboot",
             "-nodefaults",
             "-monitor",

@@ -56,7 +56,7 @@ static __always_inline void fill_key(struct flood_key *key, __u64 cgroup, __u64 
 	key->use = use;
 }
 
-/* Finds the names out, asks the lists, and tells the agent. Positive: refused. */
+/* With the names: asks the lists, counts, and tells the agent. Positive: refused. */
 __noinline int judge_slowly(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
@@ -64,6 +64,7 @@ __noinline int judge_slowly(__u32 slot)
 	struct violation_record *record;
 	struct request *request;
 	struct verdict *verdict;
+	__u32 path_state;
 	bool tell;
 
 	if (!scratch || !decides(&tables))
@@ -71,12 +72,10 @@ __noinline int judge_slowly(__u32 slot)
 	request = &scratch->request;
 	record = &scratch->record;
 	verdict = &scratch->verdict;
-	clear_names(record);
+	path_state = record->names[NAME_INDEX_PATH].state;
 	/* A foreign mount's file is in no list: whoever may mount could give it any path. */
-	if (request->file_class != CLASS_FOREIGN_MOUNT)
-		name_path(slot);
-	name_lower(slot);
-	name_invoked(slot);
+	if (request->file_class == CLASS_FOREIGN_MOUNT)
+		record->names[NAME_INDEX_PATH].state = NAME_NONE;
 	if (request->by_names) {
 		judge_by_names(&tables, request->member, request->use, request->file_class, &record->names[NAME_INDEX_PATH],
 			       &record->names[NAME_INDEX_LOWER], &record->names[NAME_INDEX_INVOKED], verdict);
@@ -94,8 +93,7 @@ __noinline int judge_slowly(__u32 slot)
 	if (request->unproved)
 		ask_for_proof(scratch);
 	if (tell) {
-		if (request->file_class == CLASS_FOREIGN_MOUNT)
-			name_for_display(slot);
+		record->names[NAME_INDEX_PATH].state = path_state;
 		record->denied = verdict->denied;
 		fill_process(record);
 		send_violation(record);
@@ -104,10 +102,10 @@ __noinline int judge_slowly(__u32 slot)
 }
 
 /*
- * 0, or -EPERM. `filename` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
+ * True: refused. `filename` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
  * rest is left to the hook that comes later.
  */
-static __always_inline int judge(struct tables *tables, struct subject *subject, struct target *target, __u32 use,
+static __always_inline bool judge(struct tables *tables, struct subject *subject, struct target *target, __u32 use,
 				 const char *filename, bool early)
 {
 	struct rules *rules = tables->rules;
@@ -120,7 +118,7 @@ static __always_inline int judge(struct tables *tables, struct subject *subject,
 	__u32 file_class, slot;
 
 	if (!member)
-		return 0;
+		return false;
 	classify(subject, target);
 	file_class = target->file_class;
 	if (file_class >= CLASSES)
@@ -129,22 +127,22 @@ static __always_inline int judge(struct tables *tables, struct subject *subject,
 	by_names = (drift & rules->except_lists) || (member & rules->prohibit_lists);
 	/* Which of the two uses an early open leads to is not certain: only what both refuse is refused there. */
 	if (early && (by_names || target->unproved || !(drift & rules->prevents & rules->detects[USE_MAP][file_class])))
-		return 0;
+		return false;
 	if (!drift && !by_names)
-		return 0;
+		return false;
 
 	if (!by_names) {
 		verdict_of(rules, member, use, file_class, 0, 0, &verdict);
 		fill_key(&key, subject->cgroup, target->number, target->dev, file_class, use, rules, &verdict);
 		counted = count_violation(&key, &aggregated);
 		if (!counted && !target->unproved)
-			return verdict.denied ? -EPERM : 0;
+			return verdict.denied != 0;
 	}
 	scratch = claim_scratch(&slot);
 	if (!scratch) {
 		if (by_names)
 			verdict_of(rules, member, use, file_class, 0, rules->prohibit_lists, &verdict);
-		return verdict.denied ? -EPERM : 0;
+		return verdict.denied != 0;
 	}
 	scratch->request.cgroup = subject->cgroup;
 	scratch->request.member = member;
@@ -167,9 +165,12 @@ static __always_inline int judge(struct tables *tables, struct subject *subject,
 		scratch->record.key = key;
 		scratch->record.aggregated = aggregated;
 	}
+	name_path(slot);
+	name_lower(slot);
+	name_invoked(slot);
 	refused = judge_slowly(slot) > 0;
-	release_scratch(scratch);
-	return refused || verdict.denied ? -EPERM : 0;
+	release_scratch(slot);
+	return refused || verdict.denied;
 }
 
 #endif

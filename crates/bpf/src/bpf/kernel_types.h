@@ -58,10 +58,6 @@ enum bpf_func_id___known {
 #define EPERM 1
 
 /* include/uapi/linux/bpf.h */
-struct bpf_spin_lock {
-	__u32 val;
-};
-
 struct bpf_raw_tracepoint_args {
 	__u64 args[0];
 };
@@ -223,12 +219,8 @@ struct task_struct {
 };
 
 /* fs/overlayfs/ovl_entry.h, in the overlay module's BTF (5.11 and later, when it is loaded before us). */
-struct ovl_layer {
-	struct vfsmount *mnt;
-};
-
 struct ovl_path {
-	const struct ovl_layer *layer;
+	const void *layer;
 	struct dentry *dentry;
 };
 

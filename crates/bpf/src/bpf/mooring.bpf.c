@@ -7,6 +7,18 @@ char LICENSE[] SEC("license") = "GPL";
 
 const struct wire_types *const volatile wire_types = NULL;
 
+/* A branch, not arithmetic: newer kernels want to see that a hook returns 0 or an error. */
+static __always_inline int answer(bool refused)
+{
+	int error = 0;
+
+	if (refused) {
+		error = -EPERM;
+		barrier_var(error);
+	}
+	return error;
+}
+
 /* Remembers what a task was allowed to execute: see struct executing. */
 static __always_inline void note_executing(struct task_struct *task, struct inode *inode)
 {
@@ -59,15 +71,14 @@ static __always_inline bool enter_unknown_container(struct task_struct *task, st
 }
 
 SEC("lsm/bprm_check_security")
-int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm, int ret)
+int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
 	struct tables tables = {};
 	struct file *file;
+	bool refused;
 
-	if (ret)
-		return ret;
 	if (!find_container(cgroup_of(task), &subject)) {
 		if (sees_host_root(task) || !is_in_force() || !enter_unknown_container(task, &subject))
 			return 0;
@@ -78,15 +89,15 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm, int ret)
 	{
 		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 
-		ret = judge(&tables, &subject, &target, USE_EXECUTE, bprm->filename, false);
+		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->filename, false);
 	}
-	if (!ret)
+	if (!refused)
 		note_executing(task, file->f_inode);
-	return ret;
+	return answer(refused);
 }
 
 /* An executable is opened: the program itself, a script's interpreter, or an ELF interpreter, which no other hook sees before it is mapped. */
-static __always_inline int open_for_execution(struct file *file)
+static __always_inline bool open_for_execution(struct file *file)
 {
 	struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 	struct task_struct *task = current_task();
@@ -103,21 +114,21 @@ static __always_inline int open_for_execution(struct file *file)
 }
 
 SEC("lsm/file_open")
-int BPF_PROG(mooring_file_open, struct file *file, int ret)
+int BPF_PROG(mooring_file_open, struct file *file)
 {
 	struct inode *inode;
 
 	if (file->f_flags & FMODE_EXEC_FLAG)
-		return ret ? ret : open_for_execution(file);
+		return answer(open_for_execution(file));
 	if (!(file->f_mode & FMODE_WRITE))
-		return ret;
+		return 0;
 	inode = file->f_inode;
 	if (is_overlay_file(inode) && is_in_force())
 		mark_written(inode);
-	return ret;
+	return 0;
 }
 
-static __always_inline int judge_mapping(struct target *target)
+static __always_inline bool judge_mapping(struct target *target)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
@@ -133,7 +144,7 @@ static __always_inline int judge_mapping(struct target *target)
 	return judge(&tables, &subject, target, USE_MAP, NULL, false);
 }
 
-static __always_inline int judge_mapped_file(struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
+static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
 {
 	struct target target = TARGET(inode, dentry, mnt);
 
@@ -141,14 +152,14 @@ static __always_inline int judge_mapped_file(struct inode *inode, struct dentry 
 }
 
 SEC("lsm/mmap_file")
-int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags, int ret)
+int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
-	if (ret || !(prot & PROT_EXEC) || !file)
-		return ret;
+	if (!(prot & PROT_EXEC) || !file)
+		return 0;
 	/* Devices are mapped with PROT_EXEC by drivers and for anonymous memory; they hold no program. */
 	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	return judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt);
+	return answer(judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt));
 }
 
 /*
@@ -182,13 +193,13 @@ static __always_inline bool find_overlay_target(struct file *file, struct target
 }
 
 SEC("lsm/file_mprotect")
-int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot, int ret)
+int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {
 	struct inode *inode;
 	struct file *file;
 
-	if (ret || !(prot & PROT_EXEC))
-		return ret;
+	if (!(prot & PROT_EXEC))
+		return 0;
 	if (vma->vm_flags & VM_EXEC)
 		return 0;
 	file = vma->vm_file;
@@ -201,13 +212,13 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 		struct target target = {};
 
 		if (find_overlay_target(file, &target))
-			return judge_mapping(&target);
+			return answer(judge_mapping(&target));
 	}
 	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
 	inode = file->f_path.dentry->d_inode;
 	if (!inode)
 		return 0;
-	return judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt);
+	return answer(judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt));
 }
 
 static __always_inline void metadata_changes(struct dentry *dentry)
@@ -230,22 +241,21 @@ static __always_inline void attributes_change(struct dentry *dentry, struct iatt
 		mark_clean_before_copy_up(inode);
 }
 
-/* The hook got another first argument in 6.0; the agent finds in the kernel's BTF where the dentry is. */
+/* Some hooks got another first argument with time; the agent finds in the kernel's BTF where the dentry is. */
 SEC("lsm/inode_setattr")
 int mooring_inode_setattr(__u64 *ctx)
 {
-	if (setattr_dentry_arg == 0)
+	if (setattr_dentry_argument == 0)
 		attributes_change((struct dentry *)ctx[0], (struct iattr *)ctx[1]);
 	else
 		attributes_change((struct dentry *)ctx[1], (struct iattr *)ctx[2]);
 	return 0;
 }
 
-/* Likewise. */
 SEC("lsm/inode_setxattr")
 int mooring_inode_setxattr(__u64 *ctx)
 {
-	if (setattr_dentry_arg == 0)
+	if (setxattr_dentry_argument == 0)
 		metadata_changes((struct dentry *)ctx[0]);
 	else
 		metadata_changes((struct dentry *)ctx[1]);
@@ -255,7 +265,7 @@ int mooring_inode_setxattr(__u64 *ctx)
 SEC("lsm/inode_removexattr")
 int mooring_inode_removexattr(__u64 *ctx)
 {
-	if (setattr_dentry_arg == 0)
+	if (removexattr_dentry_argument == 0)
 		metadata_changes((struct dentry *)ctx[0]);
 	else
 		metadata_changes((struct dentry *)ctx[1]);
@@ -263,18 +273,17 @@ int mooring_inode_removexattr(__u64 *ctx)
 }
 
 SEC("lsm/inode_link")
-int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry, int ret)
+int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
 {
 	metadata_changes(old_dentry);
-	return ret;
+	return 0;
 }
 
 SEC("lsm/inode_rename")
-int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry,
-	     int ret)
+int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
 {
 	metadata_changes(old_dentry);
-	return ret;
+	return 0;
 }
 
 SEC("tp_btf/cgroup_mkdir")

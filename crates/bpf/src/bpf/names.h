@@ -127,6 +127,7 @@ __noinline int name_path(__u32 slot)
 		return -1;
 	request = &scratch->request;
 	name = &scratch->record.names[NAME_INDEX_PATH];
+	clear_name(name);
 	if (request->file_class == CLASS_FILELESS && (request->sb_flags & SB_KERNMOUNT)) {
 		name_memfd((struct dentry *)request->dentry, name);
 		return 0;
@@ -153,24 +154,14 @@ __noinline int name_path(__u32 slot)
 		prepend(name, &volume->destination[(NAME_LEN - length) & (NAME_LEN - 1)], length);
 		return 0;
 	}
-	if (request->dev == request->root_dev && !request->root_is_overlay) {
+	/* Where a foreign mount's file is seen by who executes it: for people, never for a list. */
+	if (request->file_class == CLASS_FOREIGN_MOUNT)
+		scratch->walk.mount = request->mnt - bpf_core_field_offset(struct mount, mnt);
+	else if (request->dev == request->root_dev && !request->root_is_overlay) {
 		struct vfsmount *mnt = (struct vfsmount *)request->mnt;
 
 		scratch->walk.stop = (__u64)BPF_CORE_READ(mnt, mnt_root);
 	}
-	return walk_up(slot, NAME_INDEX_PATH);
-}
-
-/* Where a foreign mount's file is seen by who executes it: for people, never for a list. */
-__noinline int name_for_display(__u32 slot)
-{
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-
-	if (!scratch)
-		return -1;
-	scratch->walk.dentry = scratch->request.dentry;
-	scratch->walk.stop = 0;
-	scratch->walk.mount = scratch->request.mnt - bpf_core_field_offset(struct mount, mnt);
 	return walk_up(slot, NAME_INDEX_PATH);
 }
 
@@ -183,6 +174,7 @@ __noinline int name_lower(__u32 slot)
 
 	if (!scratch)
 		return -1;
+	clear_name(&scratch->record.names[NAME_INDEX_LOWER]);
 	inode = (struct inode *)scratch->request.inode;
 	scratch->lower_inode = 0;
 	if (scratch->request.dev != scratch->request.root_dev || !scratch->request.root_is_overlay || !upper_of(inode))
@@ -224,10 +216,13 @@ __noinline int name_invoked(__u32 slot)
 	bool relative;
 	long length;
 
-	if (!scratch || !scratch->request.filename)
-		return 0;
+	if (!scratch)
+		return -1;
 	name = &scratch->record.names[NAME_INDEX_INVOKED];
 	buffer = scratch->buffer;
+	clear_name(name);
+	if (!scratch->request.filename)
+		return 0;
 
 	/* A slash before it and one behind it: every byte has neighbours. */
 	buffer[0] = '/';
@@ -241,7 +236,15 @@ __noinline int name_invoked(__u32 slot)
 	}
 	relative = buffer[1] != '/';
 	for (__u32 i = NAME_LEN - 1; i >= 1; i--) {
-		__u32 byte = buffer[i], before = buffer[i - 1], before_that = buffer[i >= 2 ? i - 2 : 0];
+		__u32 at = i, at_before = i - 1, at_before_that = i - 2;
+
+		/* Without these the compiler walks a pointer through the buffer, whose bounds the verifier loses. */
+		barrier_var(at);
+		barrier_var(at_before);
+		barrier_var(at_before_that);
+		__u32 byte = buffer[at & (NAME_LEN - 1)];
+		__u32 before = buffer[at_before & (NAME_LEN - 1)];
+		__u32 before_that = buffer[at_before_that & (NAME_LEN - 1)];
 		__u32 after = name->key.bytes[offset & (2 * NAME_LEN - 1)];
 		/* length counts the zero at the end: the name's bytes are at 1 to length - 1. */
 		__u32 valid = ((__u64)i - (__u64)length) >> 63;

@@ -81,7 +81,7 @@ static __always_inline struct inode *lower_inode_of(struct inode *inode)
 static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 {
 	struct ovl_path_fixed path = {};
-	struct ovl_layer *layer;
+	struct vfsmount *mnt = NULL;
 
 	lower->dentry = NULL;
 	lower->root = NULL;
@@ -108,9 +108,10 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 	}
 	if (!path.dentry || !path.layer)
 		return;
-	layer = path.layer;
 	lower->dentry = path.dentry;
-	lower->root = BPF_CORE_READ(layer, mnt, mnt_root);
+	/* The layer's first field in every version, and in no BTF where modules have none. */
+	bpf_probe_read_kernel(&mnt, sizeof(mnt), path.layer);
+	lower->root = BPF_CORE_READ(mnt, mnt_root);
 }
 
 static __always_inline void mark_key_of(struct inode *inode, __u32 dev, __u64 number, struct mark_key *key)

@@ -5,12 +5,6 @@
 
 #include "names.h"
 
-static __always_inline void clear_names(struct violation_record *record)
-{
-	for (int i = 0; i < NAMES; i++)
-		clear_name(&record->names[i]);
-}
-
 /* True when somebody has to be told: the first of its kind, or none could be counted. */
 static __always_inline bool count_violation(struct flood_key *key, __u64 *aggregated)
 {

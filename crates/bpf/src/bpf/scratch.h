@@ -37,8 +37,6 @@ struct walk {
 };
 
 struct scratch {
-	struct bpf_spin_lock lock;
-	__u32 taken;
 	struct request request;
 	struct walk walk;
 	struct verdict verdict;
@@ -54,40 +52,37 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+/* Slots in use. Adding a key that is not there is the one test-and-set that 5.10 offers to these programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} claimed_scratches SEC(".maps");
+
 #define SCRATCH_TRIES 4
 
 /*
- * A program can be preempted by another on the same CPU, so a per-CPU buffer would not be its own. Slots are claimed under a
- * lock; when all that a CPU may try are taken, names stay unresolved, which is the strict answer.
+ * A program can be preempted by another on the same CPU, so a per-CPU buffer would not be its own. When all slots that a CPU
+ * may try are taken, names stay unresolved, which is the strict answer.
  */
 static __always_inline struct scratch *claim_scratch(__u32 *slot)
 {
 	__u32 first = bpf_get_smp_processor_id() * SCRATCH_TRIES;
+	__u32 claim = 1;
 
 	for (__u32 i = 0; i < SCRATCH_TRIES; i++) {
-		struct scratch *scratch;
-		bool claimed = false;
-
 		*slot = (first + i) % scratch_slots;
-		scratch = bpf_map_lookup_elem(&scratches, slot);
-		if (!scratch)
-			continue;
-		bpf_spin_lock(&scratch->lock);
-		if (!scratch->taken) {
-			scratch->taken = 1;
-			claimed = true;
-		}
-		bpf_spin_unlock(&scratch->lock);
-		if (claimed)
-			return scratch;
+		if (!bpf_map_update_elem(&claimed_scratches, slot, &claim, BPF_NOEXIST))
+			return bpf_map_lookup_elem(&scratches, slot);
 	}
 	count(COUNTER_UNRESOLVED_NAMES);
 	return NULL;
 }
 
-static __always_inline void release_scratch(struct scratch *scratch)
+static __always_inline void release_scratch(__u32 slot)
 {
-	*(volatile __u32 *)&scratch->taken = 0;
+	bpf_map_delete_elem(&claimed_scratches, &slot);
 }
 
 #endif

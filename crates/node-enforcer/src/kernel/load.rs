@@ -18,7 +18,8 @@ use super::{KernelError, names};
 use crate::containers::{self, Container};
 
 /// Maps that belong to one load and are not handed over.
-const UNPINNED_MAPS: [&str; 5] = ["mooring.rodata", ".rodata", "scratches", "verdict_cases", "verdicts"];
+const UNPINNED_MAPS: [&str; 6] =
+    ["mooring_.rodata", ".rodata", "scratches", "claimed_scratches", "verdict_cases", "verdicts"];
 
 /// How the programs are loaded.
 #[derive(Debug, Clone)]

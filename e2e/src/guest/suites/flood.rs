@@ -4,7 +4,7 @@ use super::Test;
 use crate::guest::context::Context;
 use crate::guest::enforcer::{Enforcer, release};
 use crate::guest::error::{HarnessError, Result, ensure};
-use crate::guest::event::Event;
+use crate::guest::event::{Event, total};
 use crate::guest::profiles;
 use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
@@ -28,11 +28,7 @@ const LIMIT: Duration = Duration::from_secs(400);
 const MEMORY_KIB: u64 = 32 * 1024;
 
 fn counted(events: &[Event], id: &str) -> u64 {
-    events
-        .iter()
-        .filter(|event| event.container == id)
-        .map(|event| event.count)
-        .sum()
+    total(events.iter().filter(|event| event.container == id))
 }
 
 fn flooded(
