@@ -44,8 +44,9 @@ cd /root || exit
 echo started >&9
 if [ -e $job/shell ]; then
 	read -r rows columns <$job/shell
-	$box stty -F /dev/ttyS0 rows "$rows" cols "$columns"
-	/usr/bin/setsid --ctty --wait /usr/bin/bash $job/command <>/dev/ttyS0 >&0 2>&1 9>&-
+	# The size belongs to the open terminal: it has to be told from within.
+	/usr/bin/setsid --ctty --wait $box sh -c "$box stty rows $rows cols $columns; exec /usr/bin/bash $job/command" \
+		<>/dev/ttyS0 >&0 2>&1 9>&-
 	echo "exit $?" >&9
 	$box poweroff -f
 fi

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition, as the API server gets it.
+//! The `CustomResourceDefinition`, as the API server gets it.
 
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
@@ -17,7 +17,7 @@ pub const POLICY_KIND: &str = "ContainerDriftPolicy";
 /// Formats that the API server knows; it warns about every other one at each apply.
 const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 
-/// The CustomResourceDefinition of `ContainerDriftPolicy`, in the shape of its file.
+/// The `CustomResourceDefinition` of `ContainerDriftPolicy`, in the shape of its file.
 ///
 /// # Errors
 /// Only where the types themselves cannot be written as JSON, which a test rules out.

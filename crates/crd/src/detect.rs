@@ -1,4 +1,5 @@
 //! What a policy regards as a violation.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,8 @@
 //! The facts are in `spec` and never change; what goes on counting is in `status`, so that an agent's role can be
 //! limited to creating events and updating their status. It carries everything a person or another system needs
 //! without a second lookup.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
+#![allow(clippy::duplicated_attributes)] // Each printer column has a type of its own.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::CustomResource;

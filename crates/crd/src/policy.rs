@@ -1,4 +1,6 @@
 //! `ContainerDriftPolicy`.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
+#![allow(clippy::duplicated_attributes)] // Each printer column has a type of its own.
 
 use kube::CustomResource;
 use schemars::JsonSchema;

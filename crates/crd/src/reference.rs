@@ -144,7 +144,7 @@ fn item_rules(field: &Map<String, Value>) -> String {
         .get("items")
         .and_then(Value::as_object)
         .filter(|items| !items.contains_key("properties"))
-        .map(|items| rules(items))
+        .map(rules)
         .filter(|messages| !messages.is_empty())
         .map(|messages| format!("Each entry: {messages}"))
         .unwrap_or_default()

@@ -1,4 +1,5 @@
 //! Which containers a policy is for.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
 
 use std::collections::BTreeMap;
 

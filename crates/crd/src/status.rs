@@ -1,4 +1,5 @@
 //! What became of a policy on the nodes. Written by the operator only.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;

@@ -5,3 +5,5 @@
 )]
 
 pub mod containers;
+pub mod policies;
+pub mod report;

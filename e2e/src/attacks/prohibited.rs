@@ -50,6 +50,12 @@ pub(crate) const CASES: &[Case] = &[
         "prohibited/busybox-applet",
         "/bin/nc --help 2>&1 | cat > out; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
     ),
+    // `/bin/nc` is a symlink in the test image; `/bin/telnet` and `/bin/tac` are hard links to the same file.
+    applet(
+        "prohibited/hard-linked-applet",
+        "/bin/telnet --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
+    )
+    .twin("/bin/tac --help 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN"),
     applet(
         "prohibited/unclean-path",
         "//bin/./nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",

@@ -140,6 +140,11 @@ impl Runtime for Containerd {
         run_within(command.args(arguments), LIMIT)
     }
 
+    fn kill(&self, id: &str) -> Result<()> {
+        self.must(&["tasks", "kill", "--signal", "SIGKILL", id])
+            .map(drop)
+    }
+
     fn remove(&self, id: &str) -> Result<()> {
         let _ = run_within(
             &mut self.command(&["tasks", "kill", "--signal", "SIGKILL", id]),

@@ -64,7 +64,7 @@ impl Enforcer {
         }
         if let Some(stderr) = stderr {
             listen(stderr, Arc::clone(&heard), |heard, line| {
-                heard.log.push(line)
+                heard.log.push(line);
             });
         }
         Ok(Enforcer { child, heard })
@@ -220,9 +220,12 @@ fn listen(
     });
 }
 
+/// How long a command may take that is not meant to stay: one that wrongly does must not use up the suite's time.
+const COMMAND: Duration = Duration::from_secs(20);
+
 /// Runs another of its commands to the end.
 pub(crate) fn command(binary: &Path, arguments: &[&str]) -> Result<Ended> {
-    run_within(Command::new(binary).args(arguments), Duration::from_mins(1))
+    run_within(Command::new(binary).args(arguments), COMMAND)
 }
 
 /// `release`: takes everything down.

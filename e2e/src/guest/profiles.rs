@@ -20,6 +20,7 @@ const EXCEPTIONS: &[&str] = &[
 /// Prohibited in `Lists`.
 const PROHIBITED: &[&str] = &[
     "/bin/nc",
+    "/bin/telnet",
     "/opt/agent/bin/both",
     "/fix/prohibited/by-path",
     "/fix/prohibited/by-fd",

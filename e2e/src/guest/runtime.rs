@@ -27,6 +27,9 @@ pub(crate) trait Runtime {
     /// Runs a process in a running container.
     fn exec(&self, id: &str, arguments: &[&str]) -> Result<Ended>;
 
-    /// Kills all of a container and deletes it.
+    /// Kills a running container; that this works is tested, so a failure is an error.
+    fn kill(&self, id: &str) -> Result<()>;
+
+    /// Deletes a container, whether it still runs or not.
     fn remove(&self, id: &str) -> Result<()>;
 }

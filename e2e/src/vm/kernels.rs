@@ -15,6 +15,9 @@ const FRESH: Duration = Duration::from_hours(7 * 24);
 /// The package that always depends on a suite's newest kernel.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
+/// Raised when other files are kept of a kernel: what an older revision kept is then not used.
+const REVISION: u32 = 2;
+
 /// A kernel by its version, and the Debian suites that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
@@ -146,7 +149,13 @@ pub fn ensure(
         return from_cache(kernel, &folder, &current).ok_or_else(|| lost(&folder));
     }
     let step = Step::begin(format!("kernel {}: downloading {release}", kernel.name));
-    download(cache, &index, &packages, &folder.join(&release))?;
+    download(
+        cache,
+        &index,
+        &packages,
+        &release,
+        &folder.join(kept_as(&release)),
+    )?;
     mark(&current, &release)?;
     step.done();
     from_cache(kernel, &folder, &current).ok_or_else(|| lost(&folder))
@@ -164,8 +173,11 @@ fn mark(current: &Path, release: &str) -> Result<(), Error> {
 
 fn from_cache(kernel: Kernel, folder: &Path, current: &Path) -> Option<Cached> {
     let release = fs::read_to_string(current).ok()?.trim().to_owned();
-    let folder = folder.join(&release);
+    let folder = folder.join(kept_as(&release));
     if release.is_empty() {
+        return None;
+    }
+    if !folder.exists() {
         return None;
     }
     if !cache::verify(&folder) {
@@ -222,6 +234,11 @@ fn resolve(
     })
 }
 
+/// The name of a release's folder in the cache.
+fn kept_as(release: &str) -> String {
+    format!("{release}.{REVISION}")
+}
+
 /// The release in a kernel package's name: `6.12.1+deb13-cloud-amd64` of `linux-image-6.12.1+deb13-cloud-amd64`.
 fn release_of(package: &str) -> Option<&str> {
     let kinds = [
@@ -236,7 +253,13 @@ fn release_of(package: &str) -> Option<&str> {
     .then_some(release)
 }
 
-fn download(cache: &Cache, index: &Index, packages: &[String], target: &Path) -> Result<(), Error> {
+fn download(
+    cache: &Cache,
+    index: &Index,
+    packages: &[String],
+    release: &str,
+    target: &Path,
+) -> Result<(), Error> {
     let scratch = cache.scratch("kernel")?;
     let tree = scratch.path().join("tree");
     let mut wanted = packages.to_vec();
@@ -249,11 +272,6 @@ fn download(cache: &Cache, index: &Index, packages: &[String], target: &Path) ->
             .map(drop)
             .map_err(Error::io("copy", from))
     };
-    let release = target
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
     let places = [
         format!("boot/vmlinuz-{release}"),
         format!("usr/lib/modules/{release}/vmlinuz"),
@@ -341,5 +359,15 @@ mod tests {
         let text = "Package: linux-image-cloud-amd64\nDepends: linux-image-6.12.1-cloud-amd64\n\nPackage: linux-image-6.12.1-cloud-amd64\n";
         assert!(resolve(KERNELS[1], &index(text)).is_err());
         assert!(resolve(KERNELS[2], &index(text)).is_ok());
+    }
+    #[test]
+    fn sid_may_move_on() {
+        let text = "Package: linux-image-cloud-amd64\nDepends: linux-image-7.3.1-cloud-amd64\n\nPackage: linux-image-7.3.1-cloud-amd64\n";
+        assert_eq!(
+            resolve(KERNELS[3], &index(text)).unwrap().0,
+            "7.3.1-cloud-amd64"
+        );
+        let empty = "Package: linux-image-cloud-amd64\n";
+        assert!(resolve(KERNELS[3], &index(empty)).is_err());
     }
 }

@@ -390,7 +390,7 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct written written = {.asked = step == PROVE_REFUTE};
 	struct mark_key key;
-	struct inode *inode, *upper;
+	struct inode *inode, *lower, *upper;
 	struct file **table;
 	struct file *file = NULL;
 
@@ -408,6 +408,10 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 		return bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY) ? -3 : 0;
 	if (step == PROVE_COMMIT)
 		return mark_clean(&key) ? 0 : -2;
+	/* It is compared with this file of the image; a path that was given to another file meanwhile proves nothing. */
+	lower = lower_inode_of(inode);
+	if (!lower || BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3])
+		return -3;
 	bpf_map_delete_elem(&clean_marks, &key);
 	bpf_map_delete_elem(&written_marks, &key);
 	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */

@@ -1,7 +1,7 @@
 //! CEL rules of the schema, compiled once and evaluated on values.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
@@ -54,7 +54,9 @@ impl Rule {
 
 /// The functions and variables of a rule: the standard library, `matches`, and `self`.
 pub(super) fn context(value: &Value) -> Result<Context<'static, 'static>, String> {
-    let mut context = Context::with_env(Arc::new(Env::stdlib()));
+    static STANDARD: OnceLock<Arc<Env>> = OnceLock::new();
+    let standard = STANDARD.get_or_init(|| Arc::new(Env::stdlib()));
+    let mut context = Context::with_env(Arc::clone(standard));
     context
         .add_function("matches", matches)
         .map_err(|e| e.to_string())?;

@@ -28,6 +28,9 @@ pub enum KernelError {
         /// What to do.
         fix: String,
     },
+    /// The host's own files could not be identified.
+    #[error(transparent)]
+    Host(#[from] crate::containers::ContainerError),
     /// libbpf refused a step.
     #[error("{step}: {source}")]
     Bpf {

@@ -10,12 +10,12 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use mooring_bpf::wire::{
     self, NAME_LEN, SCRATCH_SLOTS_PER_CPU, Wire, container, container_flag, control, volume, volume_key,
 };
-use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel};
+use mooring_bpf::{hooks, MooringSkel, MooringSkelBuilder, OpenMooringSkel};
 
 use super::pins::Pins;
 use super::tables::{self, Members, Tables};
-use super::{KernelError, names};
-use crate::containers::{self, Container};
+use super::KernelError;
+use crate::containers::{self, Container, FileId};
 
 /// Maps that belong to one load and are not handed over.
 const UNPINNED_MAPS: [&str; 6] =
@@ -90,13 +90,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Enters a container, so that its rules are in force. Volumes and mask first: the programs look for the container first.
+    /// Enters a container, so that its rules are in force. `started` is its start in seconds of the epoch. Volumes and mask first: the programs look for the container first.
     ///
     /// # Errors
     /// When the tables are full: the container is then unprotected, and the caller counts it.
-    pub fn enter(&self, it: &Container, member: u64) -> Result<(), KernelError> {
+    pub fn enter(&self, it: &Container, member: u64, started: u64) -> Result<(), KernelError> {
         for entry in &it.volumes {
-            let (Some(dev), Some(inode)) = (entry.dev, entry.ino) else { continue };
+            let Some(FileId { dev, ino: inode }) = entry.file else { continue };
             let mut value = volume { destination: [0; NAME_LEN], destination_len: 0, zero: 0 };
             if let Some(key) = wire::path_key_of(entry.destination.as_bytes()) {
                 value.destination = key.bytes;
@@ -114,7 +114,7 @@ impl Kernel {
         self.set_member(it.cgroup_id, member)?;
         let facts = container {
             root_inode: it.root.ino,
-            started: it.started,
+            started,
             root_dev: it.root.dev,
             flags: if it.root.overlay { container_flag::CONTAINER_ROOT_OVERLAY.0 } else { 0 },
         };
@@ -139,7 +139,7 @@ impl Kernel {
     /// What is left of a container whose cgroup is gone.
     pub fn forget(&self, it: &Container) {
         for entry in &it.volumes {
-            let (Some(dev), Some(inode)) = (entry.dev, entry.ino) else { continue };
+            let Some(FileId { dev, ino: inode }) = entry.file else { continue };
             for inode in [inode, 0] {
                 let key = volume_key { container: it.cgroup_id, inode, dev, zero: 0 };
                 // Not there is as good as deleted.
@@ -175,17 +175,18 @@ fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), K
 }
 
 fn configure(open: &mut OpenMooringSkel<'_>, instance: u32) -> Result<(), KernelError> {
-    let host_root = containers::identity_of(Path::new("/proc/1/root"))
-        .map_err(|error| KernelError::pins(Path::new("/proc/1/root"), error))?;
+    let host_root = containers::identity_of(Path::new("/proc/1/root"))?;
     let slots = cpus() * SCRATCH_SLOTS_PER_CPU;
-    let setattr_dentry_arg = names::setattr_dentry_argument()?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.instance = instance;
         rodata.host_root_dev = host_root.dev;
         rodata.host_root_inode = host_root.ino;
         rodata.scratch_slots = slots;
-        rodata.setattr_dentry_arg = setattr_dentry_arg;
     }
+    hooks::configure(open).map_err(|error| KernelError::Unsupported {
+        missing: format!("this kernel has no {}", error.missing),
+        fix: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y and CONFIG_BPF_LSM=y".into(),
+    })?;
     open.maps.scratches.set_max_entries(slots).map_err(KernelError::bpf("size the scratch buffers"))
 }
 

@@ -2,7 +2,6 @@
 
 mod error;
 mod load;
-mod names;
 pub mod pins;
 mod prove;
 mod records;
@@ -10,6 +9,6 @@ mod tables;
 
 pub use error::KernelError;
 pub use load::{Kernel, LoadOptions};
-pub use prove::{Proof, compare};
-pub use records::{Lifecycle, Record};
-pub use tables::Members;
+pub use prove::Proof;
+pub use records::{Key, Lifecycle, ProofRequest, Record};
+pub use tables::{Members, Tables};

@@ -94,9 +94,9 @@ impl Record {
             parent_pid: record.parent_pid,
             comm: zero_terminated(&record.comm).to_vec(),
             parent_comm: zero_terminated(&record.parent_comm).to_vec(),
-            path: name_of(&record.path).unwrap_or_default(),
-            lower_path: name_of(&record.lower_path),
-            invoked: name_of(&record.invoked),
+            path: name_of(&record.names[0]).unwrap_or_default(),
+            lower_path: name_of(&record.names[1]),
+            invoked: name_of(&record.names[2]),
             arguments: arguments
                 .split(|byte| *byte == 0)
                 .filter(|argument| !argument.is_empty())

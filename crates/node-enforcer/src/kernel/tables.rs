@@ -7,6 +7,8 @@ use libbpf_rs::libbpf_sys::{BPF_F_NO_PREALLOC, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, rules};
 
+use mooring_policy::{Class, Use};
+
 use super::KernelError;
 
 /// Room for distinct paths (`paths_table`).
@@ -30,16 +32,17 @@ impl Tables {
     pub fn encode(rule_set: &mooring_policy::RuleSet, generation: u64, unknown_member: u64) -> Self {
         let paths = rule_set
             .paths()
-            .filter_map(|(path, excepted, prohibited)| {
-                Some((path_key_of(path.as_bytes())?, path_rule { excepted, prohibited }))
+            .filter_map(|(path, masks)| {
+                let rule = path_rule { excepted: masks.excepted.bits(), prohibited: masks.prohibited.bits() };
+                Some((path_key_of(path.as_bytes())?, rule))
             })
             .collect();
         Self {
             rules: rules {
-                detects: *rule_set.detects(),
-                prevents: rule_set.prevents(),
-                except_lists: rule_set.except_lists(),
-                prohibit_lists: rule_set.prohibit_lists(),
+                detects: Use::ALL.map(|usage| Class::ALL.map(|class| rule_set.detects(usage, class).bits())),
+                prevents: rule_set.prevents().bits(),
+                except_lists: rule_set.except_lists().bits(),
+                prohibit_lists: rule_set.prohibit_lists().bits(),
                 unknown_member,
                 generation,
             },

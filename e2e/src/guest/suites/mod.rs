@@ -12,6 +12,7 @@ mod tables;
 
 use super::context::Context;
 use super::error::Result;
+use super::excused::excuse;
 use super::report::Report;
 use crate::attacks::{copy_ups, matrix};
 
@@ -157,6 +158,10 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
             Kind::Attacks(table) => tables::run(context, *table, suite.name, &is_wanted, report),
             Kind::Tests(tests) => {
                 for test in tests.iter().filter(|test| is_wanted(test.name)) {
+                    if let Some(why) = excuse(test.name, context.kernel, context.kind) {
+                        report.excused(&format!("{}/{}", suite.name, test.name), why);
+                        continue;
+                    }
                     report.test(&format!("{}/{}", suite.name, test.name), || {
                         (test.body)(context)
                     });
@@ -169,6 +174,7 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::excused::EXCUSES;
 
     fn suite(name: &str) -> &'static Suite {
         SUITES.iter().find(|suite| suite.name == name).unwrap()
@@ -207,6 +213,19 @@ mod tests {
             suite("check-without-bpf"),
             &asked("check")
         ));
+    }
+
+    #[test]
+    fn an_excuse_names_a_test_that_exists() {
+        let all: Vec<String> = SUITES.iter().flat_map(Suite::tests).collect();
+        for excuse in EXCUSES {
+            let end = format!("/{}", excuse.case);
+            assert!(
+                all.iter().any(|test| test.ends_with(&end)),
+                "{}",
+                excuse.case
+            );
+        }
     }
 
     #[test]

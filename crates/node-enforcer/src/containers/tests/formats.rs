@@ -27,7 +27,10 @@ fn an_overlays_layers_are_split_and_unescaped() {
     let mount = MountEntry::parse(line).unwrap();
     assert_eq!(mount.upper_dir(), Some(PathBuf::from("/u 1")));
     let lower = mount.lower_dirs();
-    assert_eq!(lower, [Path::new("/l,/2"), Path::new("/l/1:x"), Path::new("/data")]);
+    assert_eq!(
+        lower,
+        [Path::new("/l,/2"), Path::new("/l/1:x"), Path::new("/data")]
+    );
 
     let by_fsconfig = br"1 0 0:45 / /m rw - overlay overlay rw,lowerdir+=/a:b,lowerdir+=/c,upperdir=/u,workdir=/w";
     let lower = MountEntry::parse(by_fsconfig).unwrap().lower_dirs();
@@ -36,8 +39,19 @@ fn an_overlays_layers_are_split_and_unescaped() {
 
 #[test]
 fn cut_lines_are_no_mounts() {
-    for line in [&b""[..], b"36 35 8:1 / /a rw", b"36 35 8:1 / /a rw -", b"x 35 8:1 / /a rw - ext4 a rw", b"36 35 8:1048576 / /a rw - ext4 a rw"] {
-        assert_eq!(MountEntry::parse(line), None, "{}", String::from_utf8_lossy(line));
+    for line in [
+        &b""[..],
+        b"36 35 8:1 / /a rw",
+        b"36 35 8:1 / /a rw -",
+        b"x 35 8:1 / /a rw - ext4 a rw",
+        b"36 35 8:1048576 / /a rw - ext4 a rw",
+    ] {
+        assert_eq!(
+            MountEntry::parse(line),
+            None,
+            "{}",
+            String::from_utf8_lossy(line)
+        );
     }
 }
 
@@ -45,34 +59,91 @@ fn cut_lines_are_no_mounts() {
 fn cgroup_paths_fit_as_the_runtimes_make_them() {
     let systemd = "kubepods-besteffort-pod12_3.slice:cri-containerd:4f1c9a8d7e6b";
     let cases: &[(Option<&str>, &str, bool)] = &[
-        (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/kubepods/pod1/4f1c9a8d7e6b", true),
-        (Some("/kubepods/pod1//./4f1c9a8d7e6b/"), "/kubepods/pod1/4f1c9a8d7e6b", true),
+        (
+            Some("/kubepods/pod1/4f1c9a8d7e6b"),
+            "/kubepods/pod1/4f1c9a8d7e6b",
+            true,
+        ),
+        (
+            Some("/kubepods/pod1//./4f1c9a8d7e6b/"),
+            "/kubepods/pod1/4f1c9a8d7e6b",
+            true,
+        ),
         (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/kubepods/pod1", false),
-        (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/x/kubepods/pod1/4f1c9a8d7e6b", false),
+        (
+            Some("/kubepods/pod1/4f1c9a8d7e6b"),
+            "/x/kubepods/pod1/4f1c9a8d7e6b",
+            false,
+        ),
         (Some("/a/../../b"), "/b", true),
-        (Some("machine/4f1c9a8d7e6b"), "/user.slice/machine/4f1c9a8d7e6b", true),
-        (Some("machine/4f1c9a8d7e6b"), "/user.slice/xmachine/4f1c9a8d7e6b", false),
-        (Some(systemd), "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod12_3.slice/cri-containerd-4f1c9a8d7e6b.scope", true),
-        (Some(systemd), "/system.slice/containerd.service/kubepods-besteffort-pod12_3.slice:cri-containerd:4f1c9a8d7e6b", true),
-        (Some(systemd), "/kubepods.slice/cri-containerd-4f1c9a8d7e6b.scope", false),
-        (Some(":docker:4f1c9a8d7e6b"), "/system.slice/docker-4f1c9a8d7e6b.scope", true),
-        (Some("user.slice:runc:4f1c9a8d7e6b"), "/user.slice/user-1000.slice/user@1000.service/user.slice/runc-4f1c9a8d7e6b.scope", true),
+        (
+            Some("machine/4f1c9a8d7e6b"),
+            "/user.slice/machine/4f1c9a8d7e6b",
+            true,
+        ),
+        (
+            Some("machine/4f1c9a8d7e6b"),
+            "/user.slice/xmachine/4f1c9a8d7e6b",
+            false,
+        ),
+        (
+            Some(systemd),
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod12_3.slice/cri-containerd-4f1c9a8d7e6b.scope",
+            true,
+        ),
+        (
+            Some(systemd),
+            "/system.slice/containerd.service/kubepods-besteffort-pod12_3.slice:cri-containerd:4f1c9a8d7e6b",
+            true,
+        ),
+        (
+            Some(systemd),
+            "/kubepods.slice/cri-containerd-4f1c9a8d7e6b.scope",
+            false,
+        ),
+        (
+            Some(":docker:4f1c9a8d7e6b"),
+            "/system.slice/docker-4f1c9a8d7e6b.scope",
+            true,
+        ),
+        (
+            Some("user.slice:runc:4f1c9a8d7e6b"),
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/runc-4f1c9a8d7e6b.scope",
+            true,
+        ),
         (Some("-.slice::4f1c9a8d7e6b"), "/4f1c9a8d7e6b.scope", true),
-        (Some("machine.slice:libpod:4f1c9a8d7e6b"), "/machine.slice/libpod-conmon-4f1c9a8d7e6b.scope", false),
+        (
+            Some("machine.slice:libpod:4f1c9a8d7e6b"),
+            "/machine.slice/libpod-conmon-4f1c9a8d7e6b.scope",
+            false,
+        ),
         (None, "/4f1c9a8d7e6b", true),
         (None, "/user.slice/user-0.slice/4f1c9a8d7e6b", true),
         (None, "/system.slice/runc-4f1c9a8d7e6b.scope", true),
-        (None, "/system.slice/libpod-conmon-4f1c9a8d7e6b.scope", false),
+        (
+            None,
+            "/system.slice/libpod-conmon-4f1c9a8d7e6b.scope",
+            false,
+        ),
         (None, "/user.slice", false),
     ];
     for (declared, cgroup, expected) in cases {
-        assert_eq!(fits(*declared, ID, cgroup), *expected, "{declared:?} in {cgroup}");
+        assert_eq!(
+            fits(*declared, ID, cgroup),
+            *expected,
+            "{declared:?} in {cgroup}"
+        );
     }
 }
 
 #[test]
 fn the_likely_cgroup_of_a_bundle_fits_it() {
-    for declared in [Some("/a/4f1c9a8d7e6b"), Some("a-b.slice:p:4f1c9a8d7e6b"), Some("m/4f1c9a8d7e6b"), None] {
+    for declared in [
+        Some("/a/4f1c9a8d7e6b"),
+        Some("a-b.slice:p:4f1c9a8d7e6b"),
+        Some("m/4f1c9a8d7e6b"),
+        None,
+    ] {
         for cgroup in likely(declared, ID) {
             assert!(fits(declared, ID, &cgroup), "{declared:?} {cgroup}");
         }
@@ -86,33 +157,78 @@ fn a_cgroups_name_gives_the_ids_it_may_hold() {
     assert!(candidate_ids("/system.slice/runc-my-app.scope").contains(&"my-app"));
     assert!(candidate_ids("/libpod_parent/libpod-4f1c").contains(&"4f1c"));
     assert_eq!(candidate_ids("/x/a.slice:cri-containerd:4f1c"), ["4f1c"]);
-    for cgroup in ["/system.slice/ssh.service", "/a/b.mount", "/", "/a/..", "/a/b c"] {
+    for cgroup in [
+        "/system.slice/ssh.service",
+        "/a/b.mount",
+        "/",
+        "/a/..",
+        "/a/b c",
+    ] {
         assert_eq!(candidate_ids(cgroup), Vec::<&str>::new(), "{cgroup}");
     }
 }
 
 fn cmdline(arguments: &str) -> Vec<u8> {
-    arguments.split(' ').flat_map(|argument| [argument.as_bytes(), b"\0"].concat()).collect()
+    arguments
+        .split(' ')
+        .flat_map(|argument| [argument.as_bytes(), b"\0"].concat())
+        .collect()
 }
 
 #[test]
 fn command_lines_of_runtimes_name_bundle_and_id() {
     let cases = [
         // containerd's shim.
-        ("runc --root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid 4f1c", Runtime::Runc, "/b"),
+        (
+            "runc --root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid 4f1c",
+            Runtime::Runc,
+            "/b",
+        ),
         ("/usr/sbin/runc run -b /b 4f1c", Runtime::Runc, "/b"),
-        ("runc run -d --bundle=/b --console-socket /tmp/s --preserve-fds 3 4f1c", Runtime::Runc, "/b"),
-        ("runc -root /x create -bundle /b -pidfd-socket /s 4f1c", Runtime::Runc, "/b"),
-        ("runc --rootless auto --debug run 4f1c", Runtime::Runc, "/cwd"),
+        (
+            "runc run -d --bundle=/b --console-socket /tmp/s --preserve-fds 3 4f1c",
+            Runtime::Runc,
+            "/b",
+        ),
+        (
+            "runc -root /x create -bundle /b -pidfd-socket /s 4f1c",
+            Runtime::Runc,
+            "/b",
+        ),
+        (
+            "runc --rootless auto --debug run 4f1c",
+            Runtime::Runc,
+            "/cwd",
+        ),
         ("runc create -b rel 4f1c", Runtime::Runc, "/cwd/rel"),
-        ("crun --cgroup-manager=disabled --root=/x create --pid-file /p -b/b 4f1c", Runtime::Crun, "/b"),
-        ("youki -r /x --log-level debug create --bundle /b -- 4f1c", Runtime::Youki, "/b"),
-        ("/usr/bin/nvidia-container-runtime create --bundle /b 4f1c", Runtime::Other, "/b"),
-        ("runc restore --image-path /i --work-path /w --bundle /b 4f1c", Runtime::Runc, "/b"),
+        (
+            "crun --cgroup-manager=disabled --root=/x create --pid-file /p -b/b 4f1c",
+            Runtime::Crun,
+            "/b",
+        ),
+        (
+            "youki -r /x --log-level debug create --bundle /b -- 4f1c",
+            Runtime::Youki,
+            "/b",
+        ),
+        (
+            "/usr/bin/nvidia-container-runtime create --bundle /b 4f1c",
+            Runtime::Other,
+            "/b",
+        ),
+        (
+            "runc restore --image-path /i --work-path /w --bundle /b 4f1c",
+            Runtime::Runc,
+            "/b",
+        ),
     ];
     for (line, runtime, bundle) in cases {
         let command = parse(&cmdline(line)).unwrap_or_else(|| panic!("{line}"));
-        assert_eq!((command.runtime, command.id.as_str()), (runtime, "4f1c"), "{line}");
+        assert_eq!(
+            (command.runtime, command.id.as_str()),
+            (runtime, "4f1c"),
+            "{line}"
+        );
         let (folder, config) = config_file(&command, Some(Path::new("/cwd"))).unwrap();
         assert_eq!(folder, Path::new(bundle), "{line}");
         assert_eq!(config, Path::new(bundle).join("config.json"), "{line}");
@@ -122,13 +238,24 @@ fn command_lines_of_runtimes_name_bundle_and_id() {
 #[test]
 fn crun_may_read_another_configuration() {
     let command = parse(&cmdline("crun run -f other.json --bundle /b 4f1c")).unwrap();
-    assert_eq!(config_file(&command, None).unwrap().1, Path::new("/b/other.json"));
+    assert_eq!(
+        config_file(&command, None).unwrap().1,
+        Path::new("/b/other.json")
+    );
 }
 
 #[test]
 fn other_commands_create_no_container() {
     let no_id = "runc create --bundle /b";
-    for line in ["runc exec -t 4f1c sh", "runc delete 4f1c", "/sbin/init", "bash -c run", "runc --root", "", no_id] {
+    for line in [
+        "runc exec -t 4f1c sh",
+        "runc delete 4f1c",
+        "/sbin/init",
+        "bash -c run",
+        "runc --root",
+        "",
+        no_id,
+    ] {
         assert_eq!(parse(&cmdline(line)), None, "{line}");
     }
     assert_eq!(parse(b""), None);

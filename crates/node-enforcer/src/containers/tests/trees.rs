@@ -5,25 +5,35 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Host, spec, with};
+use super::{Host, TASKS, spec, with};
 use crate::containers::Runtime;
-
-const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task";
 
 fn cri_container(host: &Host) -> u64 {
     let pods = "/var/lib/kubelet/pods/u-1";
-    host.tree.folder(&format!("{pods}/volumes/kubernetes.io~empty-dir/tmp"));
-    host.tree.folder(&format!("{pods}/volumes/kubernetes.io~configmap/conf"));
-    host.tree.write(&format!("{pods}/volume-subpaths/conf/api/0"), "x");
+    host.tree
+        .folder(&format!("{pods}/volumes/kubernetes.io~empty-dir/tmp"));
+    host.tree
+        .folder(&format!("{pods}/volumes/kubernetes.io~configmap/conf"));
+    host.tree
+        .write(&format!("{pods}/volume-subpaths/conf/api/0"), "x");
     host.tree.write(&format!("{pods}/etc-hosts"), "x");
     host.tree.folder("/srv/tools");
     let bind = |destination: &str, source: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rw"]});
     let config = with(
         spec("/kubepods/besteffort/podu-1/c1"),
         &[
-            bind("/dev/shm", "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/s1/shm"),
-            bind("/tmp", &format!("{pods}/volumes/kubernetes.io~empty-dir/tmp")),
-            bind("/etc/app/", &format!("{pods}/volumes/kubernetes.io~configmap/conf")),
+            bind(
+                "/dev/shm",
+                "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/s1/shm",
+            ),
+            bind(
+                "/tmp",
+                &format!("{pods}/volumes/kubernetes.io~empty-dir/tmp"),
+            ),
+            bind(
+                "/etc/app/",
+                &format!("{pods}/volumes/kubernetes.io~configmap/conf"),
+            ),
             bind("/etc/one", &format!("{pods}/volume-subpaths/conf/api/0")),
             bind("/etc/hosts", &format!("{pods}/etc-hosts")),
             bind("/opt/tools", "/srv/tools"),
@@ -48,21 +58,58 @@ fn cri_container(host: &Host) -> u64 {
 fn a_pods_container_is_described_from_its_bundle() {
     let host = Host::new();
     let cgroup_id = cri_container(&host);
-    let container = host.finder.resolve("/kubepods/besteffort/podu-1/c1", None).unwrap().unwrap();
-    assert_eq!((container.id.as_str(), container.runtime), ("c1", Runtime::Containerd));
-    assert_eq!((container.namespace.as_str(), container.pod.as_str(), container.name.as_str()), ("payments", "api-x", "api"));
+    let container = host
+        .finder
+        .resolve("/kubepods/besteffort/podu-1/c1", None)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (container.id.as_str(), container.runtime),
+        ("c1", Runtime::Containerd)
+    );
+    assert_eq!(
+        (
+            container.namespace.as_str(),
+            container.pod.as_str(),
+            container.name.as_str()
+        ),
+        ("payments", "api-x", "api")
+    );
     assert_eq!(container.pod_uid.as_deref(), Some("u-1"));
-    assert_eq!(container.image.as_deref(), Some("registry.example.com/api:1"));
+    assert_eq!(
+        container.image.as_deref(),
+        Some("registry.example.com/api:1")
+    );
     assert_eq!(container.labels["io.kubernetes.cri.sandbox-id"], "s1");
     assert!(!container.sandbox && container.labels_known);
-    assert_eq!((container.cgroup.as_str(), container.cgroup_id), ("/kubepods/besteffort/podu-1/c1", cgroup_id));
+    assert_eq!(
+        (container.cgroup.as_str(), container.cgroup_id),
+        ("/kubepods/besteffort/podu-1/c1", cgroup_id)
+    );
     assert_eq!((container.init_pid, container.running), (None, None));
     let folder = format!("{TASKS}/k8s.io/c1");
-    assert_eq!((container.bundle.as_path(), container.root.path.as_path()), (Path::new(&folder), Path::new(&format!("{folder}/rootfs"))));
-    assert_eq!(container.root.ino, host.tree.at(&container.root.path.to_string_lossy()).metadata().unwrap().ino());
-    assert!(!container.root.overlay, "a plain folder is not an overlay's root");
+    assert_eq!(
+        (container.bundle.as_path(), container.root.path.as_path()),
+        (Path::new(&folder), Path::new(&format!("{folder}/rootfs")))
+    );
+    assert_eq!(
+        container.root.ino,
+        host.tree
+            .at(&container.root.path.to_string_lossy())
+            .metadata()
+            .unwrap()
+            .ino()
+    );
+    assert!(
+        !container.root.overlay,
+        "a plain folder is not an overlay's root"
+    );
 
-    let volumes: Vec<_> = container.volumes.iter().map(|v| (v.destination.as_str(), v.kind.as_str(), v.file.is_some())).collect();
+    let volumes: Vec<_> = container
+        .volumes
+        .iter()
+        .map(|v| (v.destination.as_str(), v.kind.as_str(), v.file.is_some()))
+        .collect();
     assert_eq!(
         volumes,
         [
@@ -78,7 +125,10 @@ fn a_pods_container_is_described_from_its_bundle() {
     let tools = container.volumes[4].file.unwrap();
     let expected = host.tree.at("/srv/tools").metadata().unwrap();
     assert_eq!(tools.ino, expected.ino());
-    assert_eq!(tools.dev, container.root.dev, "both lie in the scratch folder's filesystem");
+    assert_eq!(
+        tools.dev, container.root.dev,
+        "both lie in the scratch folder's filesystem"
+    );
 }
 
 #[test]
@@ -86,13 +136,39 @@ fn the_makers_command_line_finds_a_bundle_anywhere() {
     let host = Host::new();
     host.bundle("/home/me/b", &spec(""));
     let cgroup_id = host.cgroup("/user.slice/demo");
-    host.process(77, &["runc", "--root", "/x", "run", "--bundle", "b", "demo"], "/home/me");
-    let container = host.finder.resolve("/user.slice/demo", Some(77)).unwrap().unwrap();
-    assert_eq!((container.id.as_str(), container.runtime, container.cgroup_id), ("demo", Runtime::Runc, cgroup_id));
-    assert_eq!((container.namespace.as_str(), container.pod.as_str(), container.name.as_str()), ("default", "demo", "demo"));
+    host.process(
+        77,
+        &["runc", "--root", "/x", "run", "--bundle", "b", "demo"],
+        "/home/me",
+    );
+    let container = host
+        .finder
+        .resolve("/user.slice/demo", Some(77))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (
+            container.id.as_str(),
+            container.runtime,
+            container.cgroup_id
+        ),
+        ("demo", Runtime::Runc, cgroup_id)
+    );
+    assert_eq!(
+        (
+            container.namespace.as_str(),
+            container.pod.as_str(),
+            container.name.as_str()
+        ),
+        ("default", "demo", "demo")
+    );
     // The same runtime makes the cgroups above; they are not the container's.
     assert_eq!(host.finder.resolve("/user.slice", Some(77)).unwrap(), None);
-    assert_eq!(host.finder.resolve("/user.slice/demo", None).unwrap(), None, "nothing else knows of it");
+    assert_eq!(
+        host.finder.resolve("/user.slice/demo", None).unwrap(),
+        None,
+        "nothing else knows of it"
+    );
 }
 
 #[test]
@@ -102,10 +178,30 @@ fn a_scope_that_systemd_made_belongs_to_the_runtime_that_waits_for_it() {
     host.cgroup("/my.slice/box-demo.scope");
     host.cgroup("/my.slice/session-demo.scope");
     host.process(1, &["/sbin/init"], "/");
-    host.process(77, &["/usr/bin/runc", "--systemd-cgroup", "create", "--bundle", "/b", "demo"], "/");
-    let container = host.finder.resolve("/my.slice/box-demo.scope", Some(1)).unwrap().unwrap();
+    host.process(
+        77,
+        &[
+            "/usr/bin/runc",
+            "--systemd-cgroup",
+            "create",
+            "--bundle",
+            "/b",
+            "demo",
+        ],
+        "/",
+    );
+    let container = host
+        .finder
+        .resolve("/my.slice/box-demo.scope", Some(1))
+        .unwrap()
+        .unwrap();
     assert_eq!(container.id, "demo");
-    assert_eq!(host.finder.resolve("/my.slice/session-demo.scope", Some(1)).unwrap(), None);
+    assert_eq!(
+        host.finder
+            .resolve("/my.slice/session-demo.scope", Some(1))
+            .unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -113,9 +209,26 @@ fn other_cgroups_belong_to_no_container() {
     let host = Host::new();
     cri_container(&host);
     host.process(9, &["/usr/lib/systemd/systemd"], "/");
-    for cgroup in ["/", "/system.slice/ssh.service", "/kubepods/besteffort/podu-1", "/user.slice/c1", "/c2", "", "c1", "/../c1"] {
-        assert_eq!(host.finder.resolve(cgroup, Some(9)).unwrap(), None, "{cgroup}");
-        assert_eq!(host.finder.resolve(cgroup, Some(12345)).unwrap(), None, "{cgroup}");
+    for cgroup in [
+        "/",
+        "/system.slice/ssh.service",
+        "/kubepods/besteffort/podu-1",
+        "/user.slice/c1",
+        "/c2",
+        "",
+        "c1",
+        "/../c1",
+    ] {
+        assert_eq!(
+            host.finder.resolve(cgroup, Some(9)).unwrap(),
+            None,
+            "{cgroup}"
+        );
+        assert_eq!(
+            host.finder.resolve(cgroup, Some(12345)).unwrap(),
+            None,
+            "{cgroup}"
+        );
     }
 }
 
@@ -129,18 +242,38 @@ fn runcs_state_names_process_bundle_and_cgroup() {
     let state = json!({"id": "demo", "init_process_pid": 77, "init_process_start": 4711, "created": "2026-01-01T00:00:00Z",
         "config": {"rootfs": "/b/rootfs", "labels": ["a=b", "bundle=/b"], "namespaces": []},
         "cgroup_paths": {"": mount, "cpu": "/sys/fs/cgroup/cpu/demo"}});
-    host.tree.write("/run/runc/demo/state.json", state.to_string());
+    host.tree
+        .write("/run/runc/demo/state.json", state.to_string());
     let (containers, errors) = host.finder.scan();
     assert!(errors.is_empty(), "{errors:?}");
-    let [container] = containers.as_slice() else { panic!("{containers:?}") };
-    assert_eq!((container.cgroup.as_str(), container.cgroup_id), ("/demo", cgroup_id));
-    assert_eq!((container.init_pid, container.running), (Some(77), Some(true)));
-    assert_eq!(&host.finder.resolve("/demo", None).unwrap().unwrap(), container);
-    assert_eq!(host.finder.resolve("/other/demo", None).unwrap(), None, "the recorded cgroup counts");
+    let [container] = containers.as_slice() else {
+        panic!("{containers:?}")
+    };
+    assert_eq!(
+        (container.cgroup.as_str(), container.cgroup_id),
+        ("/demo", cgroup_id)
+    );
+    assert_eq!(
+        (container.init_pid, container.running),
+        (Some(77), Some(true))
+    );
+    assert_eq!(
+        &host.finder.resolve("/demo", None).unwrap().unwrap(),
+        container
+    );
+    assert_eq!(
+        host.finder.resolve("/other/demo", None).unwrap(),
+        None,
+        "the recorded cgroup counts"
+    );
 
     let later = state.to_string().replace("4711", "4712");
     host.tree.write("/run/runc/demo/state.json", later);
-    assert_eq!(host.finder.scan().0[0].running, Some(false), "the pid was used again");
+    assert_eq!(
+        host.finder.scan().0[0].running,
+        Some(false),
+        "the pid was used again"
+    );
 }
 
 #[test]
@@ -152,75 +285,45 @@ fn cruns_status_names_process_bundle_and_cgroup() {
         "rootfs": "/b/rootfs", "systemd-cgroup": true, "bundle": "/b", "created": "", "detached": true});
     host.tree.write("/run/crun/demo/status", status.to_string());
     let container = &host.finder.scan().0[0];
-    assert_eq!((container.runtime, container.cgroup.as_str()), (Runtime::Crun, "/system.slice/crun-demo.scope"));
-    assert_eq!((container.init_pid, container.running), (Some(78), Some(false)));
-}
-
-#[test]
-fn docker_keeps_names_and_labels_beside_containerds_bundle() {
-    let host = Host::new();
-    let config = with(spec("system.slice:docker:d1"), &[], &[("team", "annotation")]);
-    host.bundle(&format!("{TASKS}/moby/d1"), &config);
-    host.cgroup("/system.slice/docker-d1.scope");
-    let unlabelled = host.finder.resolve("/system.slice/docker-d1.scope", Some(1)).unwrap().unwrap();
-    assert!(!unlabelled.labels_known, "docker's folder is elsewhere");
-
-    let record = json!({"ID": "d1", "Name": "/web", "Config": {"Image": "nginx:1", "Labels": {"team": "label", "app": "web",
-        "io.kubernetes.pod.namespace": "forged"}}, "State": {"Running": true, "Pid": 5}});
-    host.tree.write("/var/lib/docker/containers/d1/config.v2.json", record.to_string());
-    let container = host.finder.resolve("/system.slice/docker-d1.scope", Some(1)).unwrap().unwrap();
-    assert_eq!((container.runtime, container.name.as_str(), container.image.as_deref()), (Runtime::Docker, "web", Some("nginx:1")));
-    assert_eq!((container.labels["app"].as_str(), container.labels["team"].as_str()), ("web", "annotation"));
-    assert_eq!(container.namespace, "moby", "an image's label does not choose the namespace");
-    assert!(container.labels_known);
-}
-
-#[test]
-fn podman_keeps_names_in_its_storage() {
-    let host = Host::new();
-    let storage = "/var/lib/containers/storage/overlay-containers";
-    let mut config = with(spec("machine.slice:libpod:p1"), &[], &[("io.container.manager", "libpod")]);
-    config["root"]["path"] = json!("/var/lib/containers/storage/overlay/x/merged");
-    host.tree.folder("/var/lib/containers/storage/overlay/x/merged");
-    host.tree.write(&format!("{storage}/p1/userdata/config.json"), config.to_string());
-    host.tree.write(&format!("{storage}/p1/userdata/pidfile"), "79\n");
-    let metadata = json!({"image-name": "docker.io/library/alpine:3", "name": "box"}).to_string();
-    let all = json!([{"id": "p0", "names": ["no"]}, {"id": "p1", "names": ["box"], "metadata": metadata}, {"id": "p2", "metadata": 7}]);
-    host.tree.write(&format!("{storage}/containers.json"), all.to_string());
-    host.cgroup("/machine.slice/libpod-p1.scope");
-    host.cgroup("/machine.slice/libpod-conmon-p1.scope");
-    let container = host.finder.resolve("/machine.slice/libpod-p1.scope", Some(1)).unwrap().unwrap();
-    assert_eq!((container.runtime, container.name.as_str(), container.init_pid), (Runtime::Podman, "box", Some(79)));
-    assert_eq!(container.image.as_deref(), Some("docker.io/library/alpine:3"));
-    assert!(!container.labels_known);
-    assert_eq!(host.finder.resolve("/machine.slice/libpod-conmon-p1.scope", Some(1)).unwrap(), None);
+    assert_eq!(
+        (container.runtime, container.cgroup.as_str()),
+        (Runtime::Crun, "/system.slice/crun-demo.scope")
+    );
+    assert_eq!(
+        (container.init_pid, container.running),
+        (Some(78), Some(false))
+    );
 }
 
 #[test]
 fn a_scan_finds_each_container_once_and_sandboxes_too() {
     let host = Host::new();
     cri_container(&host);
-    let sandbox = with(spec("/kubepods/besteffort/podu-1/s1"), &[], &[("io.kubernetes.cri.container-type", "sandbox"), ("io.kubernetes.cri.sandbox-name", "api-x")]);
+    let sandbox = with(
+        spec("/kubepods/besteffort/podu-1/s1"),
+        &[],
+        &[
+            ("io.kubernetes.cri.container-type", "sandbox"),
+            ("io.kubernetes.cri.sandbox-name", "api-x"),
+        ],
+    );
     host.bundle(&format!("{TASKS}/k8s.io/s1"), &sandbox);
     host.cgroup("/kubepods/besteffort/podu-1/s1");
-    host.tree.write(&format!("{TASKS}/k8s.io/c1/init.pid"), "80");
+    host.tree
+        .write(&format!("{TASKS}/k8s.io/c1/init.pid"), "80");
     // runc's own state of the same container.
     let state = json!({"id": "c1", "init_process_pid": 80, "config": {"labels": [format!("bundle={TASKS}/k8s.io/c1")]}});
-    host.tree.write("/run/containerd/runc/k8s.io/c1/state.json", state.to_string());
+    host.tree.write(
+        "/run/containerd/runc/k8s.io/c1/state.json",
+        state.to_string(),
+    );
     // A stopped one: its cgroup is gone.
     host.bundle(&format!("{TASKS}/k8s.io/old"), &spec("/kubepods/old"));
     let (containers, errors) = host.finder.scan();
     assert!(errors.is_empty(), "{errors:?}");
-    let found: Vec<_> = containers.iter().map(|c| (c.id.as_str(), c.sandbox, c.init_pid)).collect();
+    let found: Vec<_> = containers
+        .iter()
+        .map(|c| (c.id.as_str(), c.sandbox, c.init_pid))
+        .collect();
     assert_eq!(found, [("c1", false, Some(80)), ("s1", true, None)]);
-}
-
-#[test]
-fn nerdctl_names_its_containers() {
-    let host = Host::new();
-    let config = with(spec("/default/n1"), &[], &[("nerdctl/name", "web"), ("nerdctl/namespace", "default")]);
-    host.bundle(&format!("{TASKS}/default/n1"), &config);
-    host.cgroup("/default/n1");
-    let container = host.finder.resolve("/default/n1", None).unwrap().unwrap();
-    assert_eq!((container.namespace.as_str(), container.name.as_str()), ("default", "web"));
 }

@@ -1,0 +1,76 @@
+//! Counts that the kernel kept: how often each kind of violation happened since the last look.
+
+use std::collections::HashMap;
+
+use libbpf_rs::{MapCore, MapFlags};
+use mooring_bpf::wire::{Wire, flood, flood_key};
+
+use crate::kernel::{Kernel, KernelError, Key, Record};
+
+/// Kinds whose details are kept, for counts that come later. A flood of more is counted under none.
+const DETAILS_MAX: usize = 1024;
+/// Entries that one call into the kernel takes out.
+const BATCH: u32 = 256;
+
+/// Details of what was reported, until its counts have come.
+#[derive(Default)]
+pub struct Floods {
+    details: HashMap<Key, Record>,
+    /// Something may be in the kernel's table.
+    pending: bool,
+}
+
+/// A violation and how often it happened.
+pub struct Counted {
+    /// Its details.
+    pub record: Record,
+    /// How often since the last time.
+    pub count: u64,
+}
+
+impl Floods {
+    /// Takes a first report; gives it back when it stands for itself.
+    pub fn reported(&mut self, record: Record) -> Option<Counted> {
+        if !record.aggregated {
+            return Some(Counted { record, count: 1 });
+        }
+        self.pending = true;
+        if self.details.len() < DETAILS_MAX || self.details.contains_key(&record.key) {
+            self.details.insert(record.key, record);
+        }
+        None
+    }
+
+    /// Whether a look at the kernel's table is due.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Takes the counts out of the kernel. What has no details any more is summed up as the second value.
+    ///
+    /// # Errors
+    /// When the table cannot be read; the counts stay there.
+    pub fn drain(&mut self, kernel: &Kernel) -> Result<(Vec<Counted>, u64), KernelError> {
+        let mut counted = Vec::new();
+        let mut without_details = 0;
+        let entries = kernel
+            .skeleton()
+            .maps
+            .floods
+            .lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
+            .map_err(KernelError::bpf("take the counts of violations"))?;
+        for (key, value) in entries {
+            let (Some(key), Some(value)) = (flood_key::from_bytes(&key), flood::from_bytes(&value)) else { continue };
+            match self.details.get(&Key::from(&key)) {
+                Some(record) => counted.push(Counted { record: record.clone(), count: value.count }),
+                None => without_details += value.count,
+            }
+        }
+        self.pending = !counted.is_empty() || without_details > 0;
+        if !self.pending {
+            self.details.clear();
+        }
+        Ok((counted, without_details))
+    }
+}

@@ -1,0 +1,231 @@
+//! What the tests of the laws are fed with: policies and attempts over few words, so that they often meet.
+#![allow(dead_code)] // Each test program uses its part.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mooring_crd::{
+    ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator,
+    ProhibitedBinary, Requirement, Scope, Severity,
+};
+use mooring_policy::{Attempt, Class, Name, SlotMask, Use};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+const EXCEPTED: [&str; 4] = ["/a", "/usr/bin/nc", "/tmp/x", "memfd:x"];
+const PROHIBITED: [&str; 4] = ["/b", "/usr/bin/nc", "/tmp/x", "/c"];
+/// Paths that lists may hold, and some that they never do.
+const SEEN: [&str; 8] = [
+    "/a",
+    "/b",
+    "/c",
+    "/usr/bin/nc",
+    "/tmp/x",
+    "memfd:x",
+    "/other",
+    "",
+];
+
+/// A name and owned bytes for it.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    None,
+    Path(&'static str),
+    TooLong,
+    Unresolved,
+}
+
+impl Seen {
+    pub fn name(&self) -> Name<'_> {
+        match self {
+            Self::None => Name::None,
+            Self::Path(path) => Name::Path(path.as_bytes()),
+            Self::TooLong => Name::TooLong,
+            Self::Unresolved => Name::Unresolved,
+        }
+    }
+}
+
+/// An attempt that owns what it says.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    pub member: u64,
+    pub usage: Use,
+    pub class: Class,
+    pub names: [Seen; 3],
+}
+
+impl Tried {
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            member: SlotMask::from_bits(self.member),
+            usage: self.usage,
+            class: self.class,
+            path: self.names[0].name(),
+            lower_path: self.names[1].name(),
+            invoked: self.names[2].name(),
+        }
+    }
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    prop_oneof![
+        2 => Just(Seen::None),
+        6 => select(&SEEN[..]).prop_map(Seen::Path),
+        1 => Just(Seen::TooLong),
+        1 => Just(Seen::Unresolved),
+    ]
+}
+
+pub fn tried() -> impl Strategy<Value = Tried> {
+    let member = prop_oneof![Just(u64::MAX), any::<u64>()];
+    let usage = select(&Use::ALL[..]);
+    let class = select(&Class::ALL[..]);
+    (member, usage, class, [seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| {
+        Tried {
+            member,
+            usage,
+            class,
+            names,
+        }
+    })
+}
+
+pub fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map("[ab]", "[xyz]", 0..3)
+}
+
+pub fn requirement() -> impl Strategy<Value = Requirement> {
+    use Operator::{DoesNotExist, Exists, In, NotIn};
+    let values = subsequence(vec!["x", "y", "z"], 1..3);
+    (
+        "[ab]",
+        select(&[In, NotIn, Exists, DoesNotExist][..]),
+        values,
+    )
+        .prop_map(|(key, operator, values)| {
+            let values = match operator {
+                In | NotIn => values.into_iter().map(str::to_owned).collect(),
+                Exists | DoesNotExist => Vec::new(),
+            };
+            Requirement {
+                key,
+                operator,
+                values,
+            }
+        })
+}
+
+fn selector() -> impl Strategy<Value = LabelSelector> {
+    (btree_map("[ab]", "[xyz]", 0..2), vec(requirement(), 0..2)).prop_map(
+        |(match_labels, match_expressions)| LabelSelector {
+            match_labels,
+            match_expressions,
+        },
+    )
+}
+
+fn names(words: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+    subsequence(words, 0..=words.len())
+        .prop_map(|words| words.into_iter().map(str::to_owned).collect())
+}
+
+pub fn scope() -> impl Strategy<Value = Scope> {
+    let selector = || option::weighted(0.3, selector());
+    let containers = prop_oneof![3 => Just(Vec::new()), 1 => names(&["api", "worker"])];
+    let images = prop_oneof![3 => Just(Vec::new()), 1 => names(&["*", "r/app:1", "r/*", "*:1"])];
+    (selector(), selector(), selector(), containers, images).prop_map(
+        |(namespace_selector, pod_selector, node_selector, containers, images)| Scope {
+            namespace_selector,
+            pod_selector,
+            node_selector,
+            containers,
+            images,
+        },
+    )
+}
+
+fn detect() -> impl Strategy<Value = Detect> {
+    let lists = (
+        subsequence(&EXCEPTED[..], 0..=4),
+        subsequence(&PROHIBITED[..], 0..=4),
+    );
+    (
+        any::<bool>(),
+        option::of(any::<bool>()),
+        any::<bool>(),
+        lists,
+    )
+        .prop_map(
+            |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited))| {
+                Detect {
+                    drifted_binaries,
+                    volume_binaries,
+                    drifted_libraries,
+                    drifted_scripts: false,
+                    exceptions: excepted
+                        .iter()
+                        // One object must not hold a path in both lists.
+                        .filter(|path| !prohibited.contains(path))
+                        .map(|path| Exception {
+                            path: (*path).to_owned(),
+                            sha256: None,
+                        })
+                        .collect(),
+                    prohibited_binaries: prohibited
+                        .iter()
+                        .map(|path| ProhibitedBinary {
+                            path: (*path).to_owned(),
+                        })
+                        .collect(),
+                }
+            },
+        )
+}
+
+pub fn spec() -> impl Strategy<Value = ContainerDriftPolicySpec> {
+    let words = (
+        option::of("[a-z ]{0,9}"),
+        select(Severity::ALL),
+        prop::bool::weighted(0.9),
+    );
+    (words, scope(), detect(), any::<bool>()).prop_map(
+        |((description, severity, enabled), scope, detect, prevent)| {
+            let mut spec = ContainerDriftPolicySpec {
+                description,
+                enabled,
+                severity,
+                runbook_url: None,
+                scope,
+                detect,
+                ..ContainerDriftPolicySpec::default()
+            };
+            spec.actions.prevent = prevent;
+            spec
+        },
+    )
+}
+
+/// A policy of this name and, where it came from an API server, age.
+pub fn policy(
+    name: &str,
+    created: Option<i64>,
+    spec: ContainerDriftPolicySpec,
+) -> ContainerDriftPolicy {
+    let mut policy = ContainerDriftPolicy::new(name, spec);
+    policy.metadata.creation_timestamp =
+        created.map(|second| Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap()));
+    policy.metadata.uid = created.map(|second| format!("{name}-{second}"));
+    policy
+}
+
+/// Up to seven policies of different names.
+pub fn policies() -> impl Strategy<Value = Vec<ContainerDriftPolicy>> {
+    btree_map("[a-g]", (option::of(0..3_i64), spec()), 0..7).prop_map(|map| {
+        map.into_iter()
+            .map(|(name, (created, spec))| policy(&name, created, spec))
+            .collect()
+    })
+}

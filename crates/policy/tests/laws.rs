@@ -1,0 +1,222 @@
+//! The laws of policies that meet on one container, on generated cases.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+mod common;
+
+use common::{Tried, policies, policy, spec, tried};
+use mooring_crd::{
+    ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value,
+};
+use mooring_policy::{
+    Class, Compiled, Judgement, ListPath, Name, NodeDefaults, NodePolicy, Slot, Use, compile,
+    judge, strongest,
+};
+use proptest::prelude::*;
+
+fn compiled(policies: &[ContainerDriftPolicy], volume_binaries: bool) -> Compiled {
+    let compiled = compile(policies, NodeDefaults { volume_binaries });
+    assert_eq!(compiled.refused, []);
+    compiled
+}
+
+/// What one policy makes of an attempt, written from the API's documentation and not from the code: whether it is
+/// drift, and whether it is prohibited.
+fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) -> (bool, bool) {
+    let [path, lower, invoked] = tried.attempt_names();
+    let detect = &spec.detect;
+    let on_volumes = match detect.volume_binaries {
+        Some(own) => own,
+        None => node_volumes,
+    };
+    let watched = if tried.class == Class::Image {
+        false
+    } else if tried.usage == Use::Execute {
+        if tried.class == Class::VolumeBinary {
+            on_volumes
+        } else {
+            detect.drifted_binaries
+        }
+    } else if tried.class == Class::VolumeBinary {
+        detect.drifted_libraries && on_volumes
+    } else {
+        detect.drifted_libraries
+    };
+    let is = |name: Name<'_>, text: &str| name == Name::Path(text.as_bytes());
+    let excepted = detect
+        .exceptions
+        .iter()
+        .any(|exception| is(path, &exception.path));
+    let prohibited = [path, lower, invoked].into_iter().any(|name| {
+        detect
+            .prohibited_binaries
+            .iter()
+            .any(|binary| is(name, &binary.path) || name == Name::Unresolved)
+    });
+    (watched && !excepted, prohibited)
+}
+
+impl Tried {
+    fn attempt_names(&self) -> [Name<'_>; 3] {
+        [
+            self.names[0].name(),
+            self.names[1].name(),
+            self.names[2].name(),
+        ]
+    }
+}
+
+/// The bits of the policy of this name.
+fn bits(compiled: &Compiled, judgement: &Judgement, name: &str) -> Option<[bool; 4]> {
+    let slot = compiled
+        .rules
+        .policies()
+        .iter()
+        .find(|policy| policy.name == name)?
+        .slot;
+    let Judgement {
+        drift,
+        prohibited,
+        violating,
+        denied,
+    } = judgement;
+    Some([drift, prohibited, violating, denied].map(|mask| mask.contains(slot)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_verdict_is_what_each_policy_says(policies in policies(), volumes: bool, tried in tried()) {
+        let all = compiled(&policies, volumes);
+        let judgement = judge(&all.rules, &tried.attempt());
+        for slot in (0..64).filter_map(Slot::new) {
+            let member = tried.member & (1 << slot.number()) != 0;
+            let (drift, prohibited) = match all.rules.policy(slot) {
+                Some(policy) if member => oracle(&policy.spec, volumes, &tried),
+                _ => (false, false),
+            };
+            prop_assert_eq!(judgement.drift.contains(slot), drift);
+            prop_assert_eq!(judgement.prohibited.contains(slot), prohibited);
+            prop_assert_eq!(judgement.violating.contains(slot), drift || prohibited);
+            let prevents = all.rules.policy(slot).is_some_and(|policy| policy.spec.actions.prevent);
+            prop_assert_eq!(judgement.denied.contains(slot), (drift || prohibited) && prevents);
+            let reason = match (drift, prohibited, tried.usage) {
+                (true, false, Use::Map) => Some(Reason::DriftedLibrary),
+                (true, _, Use::Execute) => tried.class.reason(),
+                (_, true, _) => Some(Reason::ProhibitedBinary),
+                (false, false, _) => None,
+            };
+            prop_assert_eq!(judgement.reason(slot, tried.usage, tried.class), reason);
+        }
+    }
+
+    #[test]
+    fn policies_add_up(policies in policies(), volumes: bool, mut tried in tried()) {
+        tried.member = u64::MAX;
+        let all = compiled(&policies, volumes);
+        let together = judge(&all.rules, &tried.attempt());
+        for policy in &policies {
+            let one = compiled(std::slice::from_ref(policy), volumes);
+            let alone = judge(&one.rules, &tried.attempt());
+            let name = policy.metadata.name.as_deref().unwrap();
+            prop_assert_eq!(bits(&one, &alone, name), bits(&all, &together, name));
+        }
+    }
+
+    #[test]
+    fn adding_a_policy_clears_no_bit(policies in policies(), added in spec(), age in proptest::option::of(0..3_i64), mut tried in tried()) {
+        tried.member = u64::MAX;
+        let before = compiled(&policies, false);
+        let mut more = policies.clone();
+        more.push(policy("m", age, added));
+        let after = compiled(&more, false);
+        let (was, is) = (judge(&before.rules, &tried.attempt()), judge(&after.rules, &tried.attempt()));
+        for policy in before.rules.policies() {
+            prop_assert_eq!(bits(&before, &was, &policy.name), bits(&after, &is, &policy.name));
+        }
+        prop_assert!(was.denied.is_empty() || !is.denied.is_empty());
+    }
+
+    #[test]
+    fn a_prevent_by_any_denies(policies in policies(), tried in tried()) {
+        let all = compiled(&policies, false);
+        let judgement = judge(&all.rules, &tried.attempt());
+        let any = judgement.violating.slots().any(|slot| all.rules.policy(slot).unwrap().spec.actions.prevent);
+        let expected = match (any, judgement.violating.is_empty()) {
+            (true, _) => Some(mooring_crd::Verdict::Denied),
+            (false, false) => Some(mooring_crd::Verdict::Detected),
+            (false, true) => None,
+        };
+        prop_assert_eq!(judgement.verdict(), expected);
+    }
+
+    #[test]
+    fn the_order_of_the_input_is_nothing((policies, shuffled) in policies().prop_flat_map(|p| (Just(p.clone()), Just(p).prop_shuffle()))) {
+        prop_assert_eq!(compile(&policies, NodeDefaults::default()), compile(&shuffled, NodeDefaults::default()));
+    }
+
+    #[test]
+    fn slots_go_by_age_then_name(policies in policies()) {
+        let all = compiled(&policies, false);
+        let ages: Vec<(bool, Option<String>, String)> = all.rules.policies().iter().map(|slotted| {
+            let age = slotted.uid.as_ref().map(|uid| uid.rsplit_once('-').unwrap().1.to_owned());
+            (age.is_none(), age, slotted.name.clone())
+        }).collect();
+        prop_assert!(ages.is_sorted(), "{:?}", ages);
+        for (index, slotted) in all.rules.policies().iter().enumerate() {
+            prop_assert_eq!(slotted.slot.number(), index);
+            prop_assert!(slotted.spec.enabled);
+        }
+    }
+
+    #[test]
+    fn the_strongest_action_wins(actions in prop::collection::vec(prop::sample::select(ContainerAction::ALL), 0..6)) {
+        let order = [ContainerAction::Kill, ContainerAction::Stop, ContainerAction::Pause];
+        let expected = order.into_iter().find(|action| actions.contains(action)).unwrap_or(ContainerAction::None);
+        prop_assert_eq!(strongest(actions), expected);
+    }
+
+    #[test]
+    fn a_node_policy_comes_back(policies in policies(), volumes: bool, revision: u64) {
+        let all = compiled(&policies, volumes);
+        let node = NodePolicy::of(&all.rules, revision);
+        let text = serde_json::to_string(&node).unwrap();
+        let back: NodePolicy = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&back, &node);
+        prop_assert_eq!(back.compile(), all);
+    }
+
+    #[test]
+    fn a_spec_is_accepted_by_its_own_schema_and_comes_back(spec in spec()) {
+        let written = serde_json::to_value(policy("p", None, spec.clone())).unwrap();
+        prop_assert_eq!(policy_from_value(written).unwrap().spec, spec);
+    }
+
+    #[test]
+    fn a_list_path_comes_back(text in "(/|/?[a./:\u{e9}]{0,9}|memfd:[a/\u{e9}]{0,3})") {
+        if let Ok(path) = ListPath::excepted(&text) {
+            let json = serde_json::to_string(&path).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ListPath>(&json).unwrap(), path.clone());
+            prop_assert_eq!(path.as_bytes(), text.as_bytes());
+            prop_assert_eq!(String::from(path), text);
+        }
+    }
+
+    // The lists are written twice: as CEL for the API server, and as the type that the rules are made of.
+    #[test]
+    fn what_the_schema_accepts_is_a_list_path(text in "(/|/?[a./:\u{e9}\0]{0,9}|memfd:[a/\u{e9}]{0,3}|/[a/]{250,258}|/\u{e9}{124,128}|memfd:[a\u{e9}]{124,252})") {
+        for (list, parsed) in [("exceptions", ListPath::excepted(&text)), ("prohibitedBinaries", ListPath::prohibited(&text))] {
+            let object = serde_json::json!({
+                "apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "p"},
+                "spec": {"detect": {list: [{"path": text}]}},
+            });
+            prop_assert_eq!(policy_from_value(object).is_ok(), parsed.is_ok(), "{:?} in {}", text, list);
+        }
+    }
+}
