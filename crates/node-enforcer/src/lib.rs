@@ -1,9 +1,13 @@
-//! .
+//! The node's agent: finds containers, reads policies, keeps the kernel's tables, tells what was refused.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+pub mod agent;
+pub mod check;
 pub mod containers;
+pub mod explain;
+pub mod kernel;
 pub mod policies;
 pub mod report;

@@ -68,7 +68,7 @@ pub fn compile(policies: &[ContainerDriftPolicy], defaults: NodeDefaults) -> Com
             ((created.is_none(), created, candidate.name), candidate)
         })
         .collect();
-    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sorted.sort_by_key(|(order, _)| *order);
     compile_in_order(sorted.into_iter().map(|(_, c)| c).collect(), defaults)
 }
 

@@ -142,6 +142,7 @@ impl RuleSet {
     }
 
     /// The paths of all lists, in the order of their bytes.
+    #[must_use]
     pub fn paths(&self) -> impl ExactSizeIterator<Item = (&ListPath, PathMasks)> {
         self.paths.iter().map(|(path, masks)| (path, *masks))
     }

@@ -216,6 +216,7 @@ mod tests {
         let scratch = cache.scratch("test").unwrap();
         let built = scratch.folder("built").unwrap();
         fs::write(built.join("vmlinuz"), "kernel").unwrap();
+        fs::write(built.join("busybox"), "box").unwrap();
         let target = cache.path("kernels/1");
         assert!(!verify(&target), "nothing there yet");
         publish(&built, &target).unwrap();

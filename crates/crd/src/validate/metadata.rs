@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Errors, schema::type_name};
+use super::Errors;
+use super::wording::{shown, type_name};
 use crate::definition::{API_VERSION, POLICY_KIND};
 use crate::limits;
 
@@ -105,16 +106,4 @@ fn is_subdomain(name: &str) -> bool {
     };
     u64::try_from(name.len()).is_ok_and(|n| n <= limits::MAX_OBJECT_NAME)
         && name.split('.').all(label)
-}
-
-/// A value as a message shows it: short, and on one line.
-pub(super) fn shown(value: &Value) -> String {
-    const MOST: usize = 80;
-    let text = value.to_string();
-    if text.chars().count() <= MOST {
-        return text;
-    }
-    let mut short: String = text.chars().take(MOST).collect();
-    short.push('…');
-    short
 }

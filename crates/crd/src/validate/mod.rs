@@ -5,8 +5,10 @@
 //! silently unless asked), because a misspelt `prevent` must not look like a policy.
 
 mod cel_rules;
+mod check;
 mod metadata;
 mod schema;
+mod wording;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -92,7 +94,7 @@ pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
             "",
             format!(
                 "must be an object, not {}: write a {POLICY_KIND}, beginning with apiVersion: {API_VERSION}",
-                schema::type_name(object)
+                wording::type_name(object)
             ),
         )]);
     };

@@ -41,7 +41,7 @@ pub enum ContainerError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong, escaped.
+        /// What is wrong.
         reason: String,
     },
 }

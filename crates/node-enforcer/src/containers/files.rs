@@ -108,7 +108,8 @@ where
         Err(error) if error.is_io() => Err(unreadable(path, error.into())),
         Err(error) => Err(ContainerError::Malformed {
             path: path.to_owned(),
-            reason: error.to_string().escape_debug().to_string(),
+            // It quotes and escapes what it cites.
+            reason: error.to_string(),
         }),
     }
 }

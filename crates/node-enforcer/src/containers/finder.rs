@@ -202,7 +202,7 @@ impl Finder {
 }
 
 /// A scope that systemd may have made for a runtime: not one of those that it makes for people and their programs.
-fn is_foreign_scope(cgroup: &str) -> bool {
+pub(super) fn is_foreign_scope(cgroup: &str) -> bool {
     let leaf = cgroup_path::leaf(cgroup);
     leaf.strip_suffix(".scope").is_some()
         && !["init.scope", "session-", "run-", "app-", "user-"]

@@ -47,7 +47,7 @@ impl KernelError {
     }
 
     /// For `map_err`: names the step.
-    pub(super) fn bpf(step: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
+    pub(crate) fn bpf(step: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
         let step = step.into();
         move |source| Self::Bpf { step, source }
     }

@@ -148,6 +148,19 @@ impl Kernel {
         }
     }
 
+    /// The number of this load.
+    #[must_use]
+    pub fn instance(&self) -> u32 {
+        self.instance
+    }
+
+    /// Cgroups that are in the tables, the unknown ones included.
+    #[must_use]
+    pub fn entered(&self) -> Vec<u64> {
+        let keys = self.skeleton.maps.containers.keys();
+        keys.filter_map(|key| key.try_into().ok().map(u64::from_ne_bytes)).collect()
+    }
+
     /// The loaded programs and their maps.
     #[must_use]
     pub fn skeleton(&self) -> &MooringSkel<'static> {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::containers::cgroup_path::{candidate_ids, clean, fits, is_id, likely};
 use crate::containers::command_line::{config_file, parse};
+use crate::containers::finder::is_foreign_scope;
 use crate::containers::{MountEntry, Runtime};
 
 const ID: &str = "4f1c9a8d7e6b";
@@ -241,6 +242,28 @@ fn crun_may_read_another_configuration() {
     assert_eq!(
         config_file(&command, None).unwrap().1,
         Path::new("/b/other.json")
+    );
+}
+
+#[test]
+fn only_scopes_that_are_not_systemds_own_are_looked_for() {
+    assert!(is_foreign_scope("/my.slice/box-demo.scope"));
+    for own in [
+        "/user.slice/user-0.slice/session-1.scope",
+        "/init.scope",
+        "/system.slice/run-r1.scope",
+        "/a.slice",
+    ] {
+        assert!(!is_foreign_scope(own), "{own}");
+    }
+}
+
+#[test]
+fn options_may_stand_behind_the_id() {
+    let command = parse(&cmdline("runc run 4f1c --pid-file /p --detach -b /b")).unwrap();
+    assert_eq!(
+        (command.id.as_str(), command.bundle),
+        ("4f1c", Some("/b".into()))
     );
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Host, spec, with};
-use crate::containers::{Container, ContainerError};
+use crate::containers::{Container, ContainerError, Finder, FinderConfig};
 
 const BUNDLE: &str = "/run/containerd/io.containerd.runtime.v2.task/default/x";
 const CONFIG: &str = "/run/containerd/io.containerd.runtime.v2.task/default/x/config.json";
@@ -127,6 +127,32 @@ fn a_broken_bundle_hides_no_other_from_a_scan() {
     assert_eq!(containers.len(), 1);
     let transient: Vec<bool> = errors.iter().map(ContainerError::is_transient).collect();
     assert_eq!(transient, [false, true]);
+}
+
+#[test]
+fn a_mount_of_another_kind_is_not_taken_for_the_declared_one() {
+    let host = Host::new();
+    let late = |kind: &str| json!({"destination": "/proc", "type": kind});
+    host.bundle(
+        BUNDLE,
+        &with(spec("/x"), &[late("nfs"), late("fuse.x")], &[]),
+    );
+    let mut container = resolve(&host).unwrap().unwrap();
+    container
+        .volumes
+        .retain(|volume| volume.destination == "/proc");
+    container.volumes.last_mut().unwrap().kind = "proc".to_owned();
+    // This process's own mounts stand for the container's.
+    let real = Finder::new(FinderConfig::default());
+    let open = real
+        .resolve_tmpfs(&mut container, std::process::id())
+        .unwrap();
+    let known: Vec<_> = container
+        .volumes
+        .iter()
+        .map(|v| (v.kind.as_str(), v.file.is_some()))
+        .collect();
+    assert_eq!((open, known), (1, vec![("nfs", false), ("proc", true)]));
 }
 
 proptest! {

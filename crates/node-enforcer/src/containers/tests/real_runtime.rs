@@ -1,6 +1,7 @@
 //! Real `runc`: its own `config.json`, and a container where this machine lets it make one.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,22 +11,27 @@ use super::Host;
 use crate::containers::scratch::Scratch;
 use crate::containers::{Finder, FinderConfig, Places, Runtime};
 
-fn runc(arguments: &[&str], cwd: &Path) -> Option<bool> {
+/// Whether runc did it, or what it said; None where there is no runc.
+fn runc(arguments: &[&str], cwd: &Path) -> Option<Result<(), String>> {
+    let said = cwd.join("stderr");
+    let stderr = std::fs::File::create(&said).unwrap();
     // The container's process inherits the standard streams and would keep a pipe open.
-    let quiet = || Stdio::null();
-    let status = Command::new("runc")
-        .args(arguments)
-        .current_dir(cwd)
-        .stdin(quiet())
-        .stdout(quiet())
-        .stderr(quiet())
-        .status();
-    status.ok().map(|status| status.success())
+    let mut command = Command::new("runc");
+    command.args(arguments).current_dir(cwd);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    let done = command.status().ok()?.success();
+    Some(
+        done.then_some(())
+            .ok_or_else(|| std::fs::read_to_string(&said).unwrap()),
+    )
 }
 
 /// What `runc spec` writes, if there is a runc.
 fn written_by_runc(folder: &Path) -> Option<Value> {
-    runc(&["spec"], folder)?.then(|| {
+    runc(&["spec"], folder)?.ok().map(|()| {
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
     })
 }
@@ -62,21 +68,23 @@ fn a_container_of_runc_is_found_and_its_tmpfs_resolved() {
         return;
     };
     let data = scratch.folder("data");
-    scratch.folder("rootfs");
+    // runc looks for the program before it waits to be started.
+    let program = scratch.write("rootfs/bin/sh", "");
+    std::fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
     config["process"]["terminal"] = json!(false);
     config["mounts"].as_array_mut().unwrap().extend([
         json!({"destination": "/scratch", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"]}),
         json!({"destination": "/data", "type": "bind", "source": data, "options": ["bind"]}),
     ]);
-    scratch.write("config.json", config.to_string());
     config["root"]["readonly"] = json!(false);
     scratch.write("config.json", config.to_string());
     let state = scratch.folder("state");
     let id = format!("mooring-{}", std::process::id());
     let state_text = state.to_str().unwrap();
     let created = Created(scratch.path(), state_text, &id);
-    if runc(&["--root", state_text, "create", &id], scratch.path()) != Some(true) {
-        eprintln!("skipped: runc cannot create a container on this machine");
+    let create = ["--root", state_text, "create", &id];
+    if let Some(Err(said)) = runc(&create, scratch.path()) {
+        eprintln!("skipped: runc cannot create a container on this machine: {said}");
         return;
     }
     let unified = Path::new("/sys/fs/cgroup/unified");

@@ -236,9 +236,10 @@ fn other_cgroups_belong_to_no_container() {
 fn runcs_state_names_process_bundle_and_cgroup() {
     let host = Host::new();
     host.bundle("/b", &spec(""));
-    let cgroup_id = host.cgroup("/demo");
+    let cgroup_id = host.cgroup("/odd/demo");
+    host.cgroup("/other/demo");
     host.process(77, &["app"], "/");
-    let mount = host.tree.at("sys/fs/cgroup/demo");
+    let mount = host.tree.at("sys/fs/cgroup/odd/demo");
     let state = json!({"id": "demo", "init_process_pid": 77, "init_process_start": 4711, "created": "2026-01-01T00:00:00Z",
         "config": {"rootfs": "/b/rootfs", "labels": ["a=b", "bundle=/b"], "namespaces": []},
         "cgroup_paths": {"": mount, "cpu": "/sys/fs/cgroup/cpu/demo"}});
@@ -251,14 +252,14 @@ fn runcs_state_names_process_bundle_and_cgroup() {
     };
     assert_eq!(
         (container.cgroup.as_str(), container.cgroup_id),
-        ("/demo", cgroup_id)
+        ("/odd/demo", cgroup_id)
     );
     assert_eq!(
         (container.init_pid, container.running),
         (Some(77), Some(true))
     );
     assert_eq!(
-        &host.finder.resolve("/demo", None).unwrap().unwrap(),
+        &host.finder.resolve("/odd/demo", None).unwrap().unwrap(),
         container
     );
     assert_eq!(

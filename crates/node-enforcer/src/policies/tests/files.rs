@@ -14,7 +14,7 @@ fn documents_of_a_file_and_files_of_a_folder_make_one_set() {
     scratch.write("dir/2.yml", format!("\u{feff}{}", policy("c")));
     scratch.write(
         "dir/3.json",
-        r#"{"apiVersion":"mooring.dev/v1alpha1","kind":"ContainerDriftPolicy","metadata":{"name":"d"},"spec":{"enabled":false}}"#,
+        "\u{feff}".to_owned() + r#"{"apiVersion":"mooring.dev/v1alpha1","kind":"ContainerDriftPolicy","metadata":{"name":"d"},"spec":{"enabled":false}}"#,
     );
     scratch.write("dir/.hidden.yaml", "{");
     scratch.write("dir/readme.txt", "{");

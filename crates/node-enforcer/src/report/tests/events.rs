@@ -72,6 +72,16 @@ fn each_violated_policy_gets_an_event() {
 }
 
 #[test]
+fn times_are_in_order_whatever_a_clock_did() {
+    for times in [(at(4), at(9)), (at(9), at(4))] {
+        let mut some = violation(b"/tmp/x");
+        (some.first_seen, some.last_seen) = times;
+        let status = events(&some)[0].status.clone().unwrap();
+        assert_eq!((status.first_seen.0, status.last_seen.0), (at(4), at(9)));
+    }
+}
+
+#[test]
 fn what_ran_is_detected_and_nothing_violated_is_nothing() {
     let mut ran = violation(b"/tmp/x");
     (ran.drift, ran.denied) = (SlotMask::from_bits(1), SlotMask::EMPTY);

@@ -104,6 +104,38 @@ fn yaml_reads_as_kubectl_would_show_it() {
     assert_eq!(back, event(b"/tmp/x"));
 }
 
+#[test]
+fn text_that_yaml_takes_for_something_else_is_quoted() {
+    let words = [
+        "true",
+        "No",
+        "null",
+        "~",
+        "",
+        "1e3",
+        "0x1f",
+        "- a",
+        "a: b",
+        "#",
+        "y",
+        "2026-01-01",
+        ".inf",
+        "*a",
+        "[]",
+    ];
+    let value = serde_json::json!({ "words": words, "empty": [], "nothing": {} });
+    assert_eq!(
+        serde_saphyr::from_str::<Value>(&yaml(&value)).unwrap(),
+        value
+    );
+    for word in words {
+        assert!(
+            yaml(&serde_json::json!({ "k": word })).starts_with("k: \""),
+            "{word}"
+        );
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
         "\\PC{0,12}",

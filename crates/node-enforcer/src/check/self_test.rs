@@ -1,0 +1,161 @@
+//! Runs an image's program, a dropped copy of it, and the program again after a chmod, in a scratch overlay and a cgroup of its
+//! own, under programs that know no other container.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use mooring_crd::policy_from_value;
+use mooring_policy::{NodeDefaults, compile};
+use nix::mount::{MsFlags, mount};
+use serde::{Deserialize, Serialize};
+
+use crate::containers::{Container, Root, Runtime};
+use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
+
+/// What was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfTest {
+    /// The image's own program ran.
+    pub image_binary_runs: bool,
+    /// A copy of it, dropped in the container, was refused.
+    pub dropped_binary_refused: bool,
+    /// The image's program still ran after a chmod.
+    pub metadata_change_allowed: bool,
+    /// The image's program was refused after a write.
+    pub modified_binary_refused: bool,
+}
+
+impl SelfTest {
+    /// Whether prevention works.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.problems().next().is_none()
+    }
+
+    /// What did not go as it must.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        [
+            (self.image_binary_runs, "an image's own program was refused"),
+            (self.dropped_binary_refused, "a dropped program ran"),
+            (self.metadata_change_allowed, "an image's program was refused after a chmod"),
+            (self.modified_binary_refused, "an image's program ran after it was overwritten"),
+        ]
+        .into_iter()
+        .filter(|(good, _)| !good)
+        .map(|(_, problem)| format!("self-test: {problem}; this kernel is not supported, report it with its version"))
+    }
+}
+
+/// Why the self-test could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfTestError {
+    /// The programs could not be loaded.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The scratch container could not be made.
+    #[error("self-test: {what}: {source}; it needs a cgroup2 mount at /sys/fs/cgroup and a writable /run")]
+    Scratch {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+fn scratch<T>(what: &'static str, result: io::Result<T>) -> Result<T, SelfTestError> {
+    result.map_err(|source| SelfTestError::Scratch { what, source })
+}
+
+/// Removed when the test ends, however it ends.
+struct Folders {
+    cgroup: PathBuf,
+    overlay: PathBuf,
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        // What is left behind is empty, and another run makes its own.
+        let _ = fs::remove_dir(&self.cgroup);
+        let _ = fs::remove_dir(&self.overlay);
+    }
+}
+
+/// Makes the test.
+///
+/// # Errors
+/// When it could not be made, which says nothing about prevention.
+pub fn self_test() -> Result<SelfTest, SelfTestError> {
+    let name = format!("mooring-self-test-{}", std::process::id());
+    let folders = Folders { cgroup: PathBuf::from("/sys/fs/cgroup").join(&name), overlay: PathBuf::from("/run").join(&name) };
+    scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
+    // Fails, but loads the module, so that its type information is there when the programs are loaded.
+    let _ = mount(None::<&str>, &folders.overlay, Some("overlay"), MsFlags::empty(), None::<&str>);
+    let mut kernel = Kernel::load(&LoadOptions { pins: None })?;
+    scratch("make a cgroup", fs::create_dir_all(&folders.cgroup))?;
+    let mut child = scratch(
+        "start the scratch container",
+        Command::new("/proc/self/exe")
+            .args(["self-test-child".as_ref(), folders.cgroup.as_os_str(), folders.overlay.as_os_str()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn(),
+    )?;
+    let result = converse(&mut kernel, &folders, &mut child);
+    let _ = child.kill();
+    let _ = child.wait();
+    result
+}
+
+fn converse(kernel: &mut Kernel, folders: &Folders, child: &mut std::process::Child) -> Result<SelfTest, SelfTestError> {
+    let gone = || io::Error::other("the scratch container ended early");
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return scratch("talk to the scratch container", Err(gone()));
+    };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut next = || scratch("hear from the scratch container", lines.next().unwrap_or_else(|| Err(gone())));
+    let root: (u32, u64) = scratch("read the scratch root", serde_json::from_str(&next()?).map_err(io::Error::other))?;
+    let cgroup = scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino();
+    kernel.enforce(&tables(), &Members::new())?;
+    kernel.enter(&container(cgroup, root), 1, 0)?;
+    let mut stdin = stdin;
+    scratch("talk to the scratch container", writeln!(stdin, "go"))?;
+    scratch("read its result", serde_json::from_str(&next()?).map_err(io::Error::other))
+}
+
+fn tables() -> Tables {
+    let policy = serde_json::json!({
+        "apiVersion": mooring_crd::API_VERSION,
+        "kind": mooring_crd::POLICY_KIND,
+        "metadata": {"name": "self-test"},
+        "spec": {"actions": {"prevent": true}},
+    });
+    let policies: Vec<_> = policy_from_value(policy).into_iter().collect();
+    Tables::encode(&compile(&policies, NodeDefaults::default()).rules, 1, 0)
+}
+
+fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
+    let name = "self-test".to_owned();
+    Container {
+        id: name.clone(),
+        runtime: Runtime::Other,
+        namespace: name.clone(),
+        pod: name.clone(),
+        pod_uid: None,
+        name,
+        sandbox: false,
+        image: None,
+        labels: std::collections::BTreeMap::new(),
+        labels_known: true,
+        cgroup: String::new(),
+        cgroup_id: cgroup,
+        init_pid: None,
+        running: None,
+        root: Root { path: "/".into(), dev, ino, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
+        volumes: Vec::new(),
+        bundle: PathBuf::new(),
+    }
+}

@@ -1,0 +1,153 @@
+//! `mooring-enforcer`: see `mooring-enforcer --help`.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use mooring_node_enforcer::agent::{Agent, AgentError, Format, Options, UnknownContainers};
+use mooring_node_enforcer::check::{self, child};
+use mooring_node_enforcer::containers::{Finder, FinderConfig};
+use mooring_node_enforcer::explain::explain;
+use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
+use mooring_node_enforcer::policies::{self, LoadErrors};
+use mooring_policy::NodeDefaults;
+
+/// Exit status for input that was refused.
+const BAD_INPUT: u8 = 2;
+
+/// Keeps containers moored to the images they were started from.
+#[derive(Parser)]
+#[command(name = "mooring-enforcer", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings policies into force and prints an event for each violation, until SIGTERM. Enforcement goes on afterwards; see `release`.
+    Run {
+        /// A file, or a folder of *.yaml, *.yml and *.json files. Edits come into force at once.
+        #[arg(long)]
+        policies: PathBuf,
+        /// How events are printed; text on a terminal, else json.
+        #[arg(short, long)]
+        output: Option<Format>,
+        /// Where programs and tables outlive the agent.
+        #[arg(long, default_value = DEFAULT_PIN_DIR)]
+        pin_dir: PathBuf,
+        /// What a container may do until it is known which policies are for it.
+        #[arg(long, value_enum, default_value = "DenyDrift")]
+        unknown_containers: UnknownContainers,
+    },
+    /// Says what this kernel can do, from a self-test that runs a drifted file; exit status 0 only when it was refused.
+    Check {
+        /// How the answer is printed.
+        #[arg(short, long, default_value = "text")]
+        output: Format,
+    },
+    /// Says which policies apply to a container, or to all of them, and what each does.
+    Explain {
+        /// A container's name or id; all when left out.
+        container: Option<String>,
+        /// As for `run`.
+        #[arg(long)]
+        policies: PathBuf,
+        /// How the answer is printed.
+        #[arg(short, long, default_value = "text")]
+        output: Format,
+    },
+    /// Takes every program and table down: nothing is enforced any more.
+    Release {
+        /// As for `run`.
+        #[arg(long, default_value = DEFAULT_PIN_DIR)]
+        pin_dir: PathBuf,
+    },
+    #[command(hide = true)]
+    SelfTestChild { cgroup: PathBuf, folder: PathBuf },
+    #[command(hide = true)]
+    SelfTestToken,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("mooring-enforcer: {error:#}");
+            let refused = error.is::<LoadErrors>() || matches!(error.downcast_ref(), Some(AgentError::Policies(_)));
+            ExitCode::from(if refused { BAD_INPUT } else { 1 })
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { policies, output, pin_dir, unknown_containers } => {
+            let by_default = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
+            let format = output.unwrap_or(by_default);
+            // Bad input is told first, whatever the kernel is.
+            drop(policies::load(&policies, NodeDefaults::default())?);
+            check::prerequisites()?;
+            let options = Options { policies, pin_dir, format, unknown_containers, node: node()? };
+            Agent::start(options)?.run()?;
+        }
+        Command::Check { output } => return print_check(output),
+        Command::Explain { container, policies, output } => print_explanations(container.as_deref(), &policies, output)?,
+        Command::Release { pin_dir } => Pins::release(&pin_dir)?,
+        Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
+        Command::SelfTestToken => writeln!(std::io::stdout(), "{}", child::TOKEN)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn node() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name")?;
+    Ok(name.trim().to_owned())
+}
+
+fn print_check(output: Format) -> anyhow::Result<ExitCode> {
+    let answer = check::check();
+    let mut out = std::io::stdout().lock();
+    if output == Format::Text {
+        writeln!(out, "kernel:      {}", answer.kernel)?;
+        writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
+        writeln!(out, "backend:     {}", answer.backend.unwrap_or("none"))?;
+        writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
+        for problem in &answer.problems {
+            writeln!(out, "problem:     {problem}")?;
+        }
+    } else {
+        serde_json::to_writer(&mut out, &answer)?;
+        writeln!(out)?;
+    }
+    Ok(if answer.prevention { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_explanations(wanted: Option<&str>, policies: &std::path::Path, output: Format) -> anyhow::Result<()> {
+    let loaded = policies::load(policies, NodeDefaults::default())?;
+    let node = node()?;
+    let (containers, errors) = Finder::new(FinderConfig::default()).scan();
+    for error in errors {
+        eprintln!("container not resolved: {error}");
+    }
+    let explanations: Vec<_> = containers
+        .iter()
+        .filter(|container| wanted.is_none_or(|wanted| container.name == wanted || container.id.starts_with(wanted)))
+        .map(|container| explain(&loaded.rules, container, &node))
+        .collect();
+    if let (Some(wanted), true) = (wanted, explanations.is_empty()) {
+        bail!("no container is called {wanted}, and no container's id begins so; leave the name out to see all");
+    }
+    let mut out = std::io::stdout().lock();
+    if output == Format::Text {
+        for explanation in explanations {
+            write!(out, "{explanation}")?;
+        }
+    } else {
+        serde_json::to_writer(&mut out, &explanations)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
