@@ -56,6 +56,7 @@ enum bpf_func_id___known {
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 #define EPERM 1
+#define MNT_NS_INTERNAL ((void *)-22) /* fs/mount.h */
 
 /* include/uapi/linux/bpf.h */
 struct bpf_raw_tracepoint_args {
@@ -128,6 +129,7 @@ struct vfsmount {
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
+	void *mnt_ns;
 	struct vfsmount mnt;
 };
 

@@ -96,6 +96,23 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 	return answer(refused);
 }
 
+/*
+ * Overlayfs opens the layer's file for a file of its own, with the same flags: what the process opened was judged just before.
+ * Up to 6.7 such a file has the overlay's path and the layer's inode; since then it is on the layer's private mount, as
+ * nothing is that a process can name. (The files of memfd are on an internal mount, too, but on a superblock of the kernel's.)
+ */
+static __always_inline bool is_opened_by_overlayfs(struct file *file, struct inode *inode)
+{
+	struct mount *mount;
+
+	if (file->f_path.dentry->d_inode != inode)
+		return true;
+	if (inode->i_sb->s_flags & SB_KERNMOUNT)
+		return false;
+	mount = (void *)file->f_path.mnt - bpf_core_field_offset(struct mount, mnt);
+	return BPF_CORE_READ(mount, mnt_ns) == MNT_NS_INTERNAL;
+}
+
 /* An executable is opened: the program itself, a script's interpreter, or an ELF interpreter, which no other hook sees before it is mapped. */
 static __always_inline bool open_for_execution(struct file *file)
 {
@@ -105,8 +122,9 @@ static __always_inline bool open_for_execution(struct file *file)
 	struct tables tables = {};
 	struct executing *noted;
 
-	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, USE_EXECUTE))
-		return 0;
+	if (!find_container(cgroup_of(task), &subject) || is_opened_by_overlayfs(file, target.inode) || !decides(&tables) ||
+	    is_runtime(task, USE_EXECUTE))
+		return false;
 	noted = executing_of(task);
 	if (noted && noted->mm == (__u64)READ(task, mm))
 		return judge(&tables, &subject, &target, USE_MAP, NULL, false);

@@ -357,6 +357,7 @@ impl Agent {
                         self.enter(found);
                     }
                     if !self.known.contains_key(&cgroup) {
+                        eprintln!("cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered");
                         self.kernel.set_member(cgroup, 0)?;
                     }
                 }
@@ -384,7 +385,9 @@ impl Agent {
                     self.tell(counted);
                 }
             }
-            Ok(None) => {}
+            Ok(None) => {
+                if std::env::var_os("MOORING_DEBUG").is_some() { eprintln!("no container: {} by {}", unresolved.path, unresolved.maker); }
+            }
             Err(error) if matches!(error, ContainerError::Transient { .. }) && unresolved.tries < TRIES => {
                 unresolved.tries += 1;
                 self.unresolved.push(unresolved);
@@ -415,6 +418,7 @@ impl Agent {
             return;
         };
         let key = counted.record.key;
+        if std::env::var_os("MOORING_DEBUG").is_some() { eprintln!("DBG {key:?} root {:?}", known.container.root); }
         let rules = self
             .generations
             .iter()

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -64,14 +64,16 @@ fn write_in_place(path: &str) -> io::Result<()> {
     file.write_all(b"\n")
 }
 
+// The scratch root has no /dev/null, which is what standard input would be by default.
 fn runs(program: &str) -> bool {
     Command::new(program)
         .arg("self-test-token")
+        .stdin(Stdio::inherit())
         .output()
         .is_ok_and(|output| output.status.success() && output.stdout.starts_with(TOKEN.as_bytes()))
 }
 
 fn is_refused(program: &str) -> bool {
-    let result = Command::new(program).arg("self-test-token").output();
+    let result = Command::new(program).arg("self-test-token").stdin(Stdio::inherit()).output();
     result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
