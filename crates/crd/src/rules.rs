@@ -220,10 +220,11 @@ pub(crate) fn requirement() -> Value {
     ])
 }
 
-/// Rules over the fields of `detect`.
+/// Rules over the fields of `detect`. The list of one list gives the paths a name, so that they are gathered once and not
+/// for each exception.
 pub(crate) fn detect() -> Value {
     json!([rule(
-        "!has(self.exceptions) || !has(self.prohibitedBinaries) || !self.exceptions.exists(e, self.prohibitedBinaries.exists(p, p.path == e.path))",
+        "!has(self.exceptions) || !has(self.prohibitedBinaries) || [self.prohibitedBinaries.map(p, p.path)].all(paths, !self.exceptions.exists(e, e.path in paths))",
         "a path must not be in exceptions and in prohibitedBinaries at once: an exception never lifts a prohibition, so remove it from one of them",
     )])
 }

@@ -52,6 +52,18 @@ fn everything_under_spec_is_bounded() {
 }
 
 #[test]
+fn every_format_is_one_that_the_api_server_knows() {
+    each("", &schema(), &mut |path, schema| {
+        if let Some(format) = schema["format"].as_str() {
+            assert!(
+                ["int32", "int64", "date-time"].contains(&format),
+                "{path}: {format}"
+            );
+        }
+    });
+}
+
+#[test]
 fn every_rule_says_what_to_write() {
     let mut rules = 0;
     each("", &schema(), &mut |path, schema| {

@@ -163,3 +163,16 @@ fn bounds_themselves_are_allowed() {
     policy_from_value(with("/metadata/name", json!("a".repeat(253)))).unwrap();
     policy_from_value(without("/spec/scope/nodeSelector")).unwrap();
 }
+
+#[test]
+fn what_is_missing_is_listed_in_its_place() {
+    let found = errors(with(
+        "/spec/scope/podSelector/matchExpressions",
+        json!([{"key": ""}]),
+    ));
+    let fields: Vec<&str> = found
+        .iter()
+        .map(|e| e.field.rsplit_once('.').unwrap().1)
+        .collect();
+    assert_eq!(fields, ["key", "operator"]);
+}

@@ -1,6 +1,6 @@
 //! The pure core of Mooring: what policies mean.
 //!
-//! One way: [`compile`] turns policies into a [`RuleSet`], [`select`] says which of its policies are for a container,
+//! One way: [`mod@compile`] turns policies into a [`RuleSet`], [`mod@select`] says which of its policies are for a container,
 //! [`verdict`] says what they make of an execution. The kernel programs do the same on encoded tables and must agree
 //! bit for bit. Nothing here reads a clock, a file, the network or the kernel.
 #![cfg_attr(

@@ -54,9 +54,5 @@ pub(crate) const CASES: &[Case] = &[
         .run("/opt/agent/layered/program")
         .path(PathRule::Any)
         .twin("$V"),
-    refused("exception/prohibited-wins", &[Reason::ProhibitedBinary], "mkdir -p /opt/agent/bin; cp $T /opt/agent/bin/both")
-        .profile(Profile::Lists)
-        .run("/opt/agent/bin/both")
-        .path(PathRule::Is("/opt/agent/bin/both"))
-        .twin("$V"),
+
 ];

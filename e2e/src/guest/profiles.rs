@@ -10,7 +10,6 @@ use std::path::Path;
 const EXCEPTIONS: &[&str] = &[
     "/opt/agent/bin/updater",
     "/opt/agent/bin/bound",
-    "/opt/agent/bin/both",
     "/opt/agent/mounted/program",
     "/opt/agent/memory/program",
     "/opt/agent/layered/program",
@@ -21,7 +20,6 @@ const EXCEPTIONS: &[&str] = &[
 const PROHIBITED: &[&str] = &[
     "/bin/nc",
     "/bin/telnet",
-    "/opt/agent/bin/both",
     "/fix/prohibited/by-path",
     "/fix/prohibited/by-fd",
     "/fix/prohibited/in-a-folder",

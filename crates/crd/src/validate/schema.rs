@@ -184,3 +184,50 @@ impl Schema {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_reach_the_items_of_lists_and_the_values_of_maps() {
+        let inner =
+            json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
+        let schema = Schema::compile(&json!({"type": "object", "properties": {
+            "list": {"type": "array", "items": inner},
+            "map": {"type": "object", "additionalProperties": inner},
+        }}));
+        let mut value = json!({"list": [{}, {"a": 2}], "map": {"x": {}}});
+        schema.ok().unwrap().apply_defaults(&mut value);
+        assert_eq!(
+            value,
+            json!({"list": [{"a": 1}, {"a": 2}], "map": {"x": {"a": 1}}})
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_never_skipped() {
+        for (schema, expected) in [
+            (
+                json!({"type": "object", "not": {}}),
+                "keyword not is not understood",
+            ),
+            (
+                json!({"type": "integer", "maximum": 1.5}),
+                "maximum is not a whole number",
+            ),
+            (
+                json!({"type": "string", "x-kubernetes-validations": [{"rule": "self =="}]}),
+                "a rule without a message",
+            ),
+            (
+                json!({"type": "object", "properties": {"a": {"x": 1}}}),
+                "a: keyword x is not understood",
+            ),
+        ] {
+            let error = Schema::compile(&schema).err().unwrap();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
