@@ -15,9 +15,17 @@ const BATCH: u32 = 256;
 /// Details of what was reported, until its counts have come.
 #[derive(Default)]
 pub struct Floods {
-    details: HashMap<Key, Record>,
+    details: HashMap<Key, Detail>,
+    /// Counts whose report is still in the ring buffer.
+    early: HashMap<Key, u64>,
     /// Something may be in the kernel's table.
     pending: bool,
+}
+
+struct Detail {
+    record: Record,
+    /// How much of the next count has been told already.
+    told: u64,
 }
 
 /// A violation and how often it happened.
@@ -29,16 +37,18 @@ pub struct Counted {
 }
 
 impl Floods {
-    /// Takes a first report; gives it back when it stands for itself.
-    pub fn reported(&mut self, record: Record) -> Option<Counted> {
+    /// Takes a first report, and gives what can be told of it at once.
+    pub fn reported(&mut self, record: Record) -> Counted {
         if !record.aggregated {
-            return Some(Counted { record, count: 1 });
+            return Counted { record, count: 1 };
         }
         self.pending = true;
+        let early = self.early.remove(&record.key);
         if self.details.len() < DETAILS_MAX || self.details.contains_key(&record.key) {
-            self.details.insert(record.key, record);
+            let told = u64::from(early.is_none());
+            self.details.insert(record.key, Detail { record: record.clone(), told });
         }
-        None
+        Counted { record, count: early.unwrap_or(1) }
     }
 
     /// Whether a look at the kernel's table is due.
@@ -53,7 +63,7 @@ impl Floods {
     /// When the table cannot be read; the counts stay there.
     pub fn drain(&mut self, kernel: &Kernel) -> Result<(Vec<Counted>, u64), KernelError> {
         let mut counted = Vec::new();
-        let mut without_details = 0;
+        let (mut without_details, mut seen) = (0, false);
         let entries = kernel
             .skeleton()
             .maps
@@ -62,12 +72,21 @@ impl Floods {
             .map_err(KernelError::bpf("take the counts of violations"))?;
         for (key, value) in entries {
             let (Some(key), Some(value)) = (flood_key::from_bytes(&key), flood::from_bytes(&value)) else { continue };
-            match self.details.get(&Key::from(&key)) {
-                Some(record) => counted.push(Counted { record: record.clone(), count: value.count }),
+            let key = Key::from(&key);
+            seen = true;
+            match self.details.get_mut(&key) {
+                Some(detail) => {
+                    let count = value.count.saturating_sub(detail.told);
+                    detail.told = 0;
+                    if count > 0 {
+                        counted.push(Counted { record: detail.record.clone(), count });
+                    }
+                }
+                None if self.early.len() < DETAILS_MAX => *self.early.entry(key).or_default() += value.count,
                 None => without_details += value.count,
             }
         }
-        self.pending = !counted.is_empty() || without_details > 0;
+        self.pending = seen;
         if !self.pending {
             self.details.clear();
         }

@@ -192,9 +192,8 @@ impl Agent {
             self.resolve_again();
             let reported: Vec<_> = records.borrow_mut().drain(..).collect();
             for record in reported {
-                if let Some(counted) = self.floods.reported(record) {
-                    self.tell(counted);
-                }
+                let counted = self.floods.reported(record);
+                self.tell(counted);
             }
             if stop || (self.floods.is_pending() && drained.elapsed() >= DRAIN) {
                 self.drain()?;
@@ -385,9 +384,7 @@ impl Agent {
                     self.tell(counted);
                 }
             }
-            Ok(None) => {
-                if std::env::var_os("MOORING_DEBUG").is_some() { eprintln!("no container: {} by {}", unresolved.path, unresolved.maker); }
-            }
+            Ok(None) => {}
             Err(error) if matches!(error, ContainerError::Transient { .. }) && unresolved.tries < TRIES => {
                 unresolved.tries += 1;
                 self.unresolved.push(unresolved);
@@ -418,7 +415,6 @@ impl Agent {
             return;
         };
         let key = counted.record.key;
-        if std::env::var_os("MOORING_DEBUG").is_some() { eprintln!("DBG {key:?} root {:?}", known.container.root); }
         let rules = self
             .generations
             .iter()

@@ -1,0 +1,55 @@
+# `make help` lists the targets.
+
+KERNELS ?= 5.10 6.1 6.12 7.2
+KERNEL  ?= 6.12
+TEST    ?= all
+RUNTIME ?= crun
+
+OUT := target/x86_64-unknown-linux-gnu
+VM  := $(OUT)/debug/vm
+# What a guest is given.
+PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
+
+.PHONY: help setup build demo test lint unit gen gen-check kernels vm vm-shell fmt clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install what building and testing need (Debian)
+	@./scripts/setup
+
+build: setup ## Build the enforcer, the rig and the guests' tests
+	cargo build --release -p mooring-node-enforcer
+	cargo build -p mooring-e2e --bins
+
+demo: build ## Show a drifted binary refused in a real container on the newest kernel
+	@./scripts/demo $(VM) $(OUT)/release/mooring-enforcer
+
+test: ## Everything that a change needs: lint, unit and property tests, generated files, the kernels
+	@./scripts/test "$(KERNELS)"
+
+lint: ## Formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets
+
+fmt: ## Format Rust and C
+	cargo fmt --all
+	clang-format -i crates/bpf/src/bpf/*.[ch]
+
+unit: ## Unit and property tests
+	cargo test --workspace
+
+gen: ## Write the generated files
+	cargo run -q -p mooring-crd --example crdgen -- .
+
+gen-check: ## Fail when a generated file is not what `make gen` writes
+	cargo run -q -p mooring-crd --example crdgen -- --check .
+
+vm: build ## Run a guest test: make vm KERNEL=6.12 TEST=matrix/new RUNTIME=runc
+	$(VM) run --kernel $(KERNEL) --timeout 900 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) --enforcer /usr/local/bin/mooring-enforcer
+
+vm-shell: build ## A shell in a guest with the enforcer: make vm-shell KERNEL=7.2
+	$(VM) shell --kernel $(KERNEL) $(PAYLOAD)
+
+clean: ## Remove what was built; the cache of kernels stays
+	cargo clean
