@@ -18,8 +18,8 @@ pub struct MissingHook {
 /// # Errors
 /// When the kernel has no BTF, or one of the hooks is not in it.
 pub fn configure(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook> {
-    let btf =
-        Btf::from_vmlinux().map_err(|_| MissingHook { missing: "type information (/sys/kernel/btf/vmlinux)".into() })?;
+    let btf = Btf::from_vmlinux()
+        .map_err(|_| MissingHook { missing: "type information (/sys/kernel/btf/vmlinux)".into() })?;
     let setattr = dentry_argument(&btf, "inode_setattr")?;
     let setxattr = dentry_argument(&btf, "inode_setxattr")?;
     let removexattr = dentry_argument(&btf, "inode_removexattr")?;

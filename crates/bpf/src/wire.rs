@@ -7,9 +7,9 @@ use std::mem::{MaybeUninit, size_of};
 use std::slice;
 
 pub use crate::skeleton::types::{
-    container, container_flag, control, counter, executing, file_class, file_use, flood, flood_key,
-    lifecycle_kind, lifecycle_record, mark_key, name, name_state, path_key, path_rule, prove_step, rules,
-    runtime_task, scratch, verdict, verdict_case, violation_record, volume, volume_key, written,
+    container, container_flag, control, counter, executing, file_class, file_use, flood, flood_key, lifecycle_kind,
+    lifecycle_record, mark_key, name, name_state, path_key, path_rule, prove_step, rules, runtime_task, scratch,
+    verdict, verdict_case, violation_record, volume, volume_key, written,
 };
 
 /// Length of every name buffer, in bytes (`NAME_LEN`).
@@ -55,8 +55,19 @@ macro_rules! wire {
 }
 
 wire!(
-    container, control, flood, flood_key, lifecycle_record, path_key, path_rule, rules, verdict, verdict_case,
-    violation_record, volume, volume_key,
+    container,
+    control,
+    flood,
+    flood_key,
+    lifecycle_record,
+    path_key,
+    path_rule,
+    rules,
+    verdict,
+    verdict_case,
+    violation_record,
+    volume,
+    volume_key,
 );
 
 /// A name as the kernel writes it: at the right end of its buffer, zeros before it. `None` when it does not fit.

@@ -40,10 +40,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
                 continue;
             }
             good = false;
-            eprintln!(
-                "{} is not what the types generate: run `make gen`",
-                path.display()
-            );
+            eprintln!("{} is not what the types generate: run `make gen`", path.display());
         } else {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
@@ -60,13 +57,7 @@ fn files(root: &Path) -> Result<[(PathBuf, String); 2], Box<dyn Error>> {
     let definition = policy_definition()?;
     let yaml = serde_saphyr::to_string(&definition)?;
     Ok([
-        (
-            root.join("deploy/crds/mooring.dev_containerdriftpolicies.yaml"),
-            format!("{HEADER}{}\n", yaml.trim_end()),
-        ),
-        (
-            root.join("docs/reference/containerdriftpolicy.md"),
-            policy_reference(&definition),
-        ),
+        (root.join("deploy/crds/mooring.dev_containerdriftpolicies.yaml"), format!("{HEADER}{}\n", yaml.trim_end())),
+        (root.join("docs/reference/containerdriftpolicy.md"), policy_reference(&definition)),
     ])
 }

@@ -45,9 +45,6 @@ pub struct Capture {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self {
-            seconds_before: 10,
-            seconds_after: 10,
-        }
+        Self { seconds_before: 10, seconds_after: 10 }
     }
 }

@@ -23,10 +23,7 @@ const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 /// Only where the types themselves cannot be written as JSON, which a test rules out.
 pub fn policy_definition() -> Result<Value, serde_json::Error> {
     let mut definition = serde_json::to_value(ContainerDriftPolicy::crd())?;
-    if let Some(versions) = definition
-        .pointer_mut("/spec/versions")
-        .and_then(Value::as_array_mut)
-    {
+    if let Some(versions) = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
@@ -42,10 +39,7 @@ pub fn policy_definition() -> Result<Value, serde_json::Error> {
 /// As [`policy_definition`].
 pub fn policy_schema() -> Result<Value, serde_json::Error> {
     let mut definition = policy_definition()?;
-    Ok(definition
-        .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
-        .map(Value::take)
-        .unwrap_or_default())
+    Ok(definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default())
 }
 
 /// Removes what the derive adds and Kubernetes needs not, in every schema below this one.

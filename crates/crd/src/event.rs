@@ -87,11 +87,7 @@ pub struct DriftEventSpec {
     pub process: Process,
 
     /// The policy's runbook: where to read what to do.
-    #[serde(
-        default,
-        rename = "runbookURL",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "runbookURL", skip_serializing_if = "Option::is_none")]
     pub runbook_url: Option<String>,
 }
 

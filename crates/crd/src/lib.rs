@@ -5,10 +5,7 @@
 //! `kubectl apply` would refuse, with the same words.
 //!
 //! No client and no I/O.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
 pub mod actions;
 pub mod definition;
@@ -27,8 +24,7 @@ pub use actions::{Actions, Capture};
 pub use definition::{API_VERSION, GROUP, POLICY_KIND, VERSION, policy_definition};
 pub use detect::{Detect, Exception, ProhibitedBinary};
 pub use event::{
-    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume,
-    Parent, Process,
+    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process,
 };
 pub use policy::{ContainerDriftPolicy, ContainerDriftPolicySpec};
 pub use scope::{LabelSelector, Operator, Requirement, Scope};

@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    actions::Actions, detect::Detect, rules, scope::Scope, status::ContainerDriftPolicyStatus,
-    words::Severity,
+    actions::Actions, detect::Detect, rules, scope::Scope, status::ContainerDriftPolicyStatus, words::Severity,
 };
 
 /// What the policy is for, what it regards as drift, and what it does about it. Several policies may match one
@@ -60,11 +59,7 @@ use crate::{
         json_path = r#".status.conditions[?(@.type=="Enforcing")].status"#,
         description = "Whether every node that the policy concerns enforces it"
     ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerDriftPolicySpec {
@@ -84,11 +79,7 @@ pub struct ContainerDriftPolicySpec {
 
     /// Where the person who handles a violation finds what to do, as an http or https URL; it is shown in every event. At
     /// most 2048 characters.
-    #[serde(
-        default,
-        rename = "runbookURL",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "runbookURL", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::runbook_url")]
     pub runbook_url: Option<String>,
 

@@ -43,11 +43,7 @@ fn table(path: &str, schema: &Map<String, Value>, text: &mut String) {
             Some(value) => format!("`{}`", value.to_string().trim_matches('"')),
         };
         // An object's rules stand below its own table.
-        let own = if field.contains_key("properties") {
-            String::new()
-        } else {
-            rules(field)
-        };
+        let own = if field.contains_key("properties") { String::new() } else { rules(field) };
         let what = cell(&[description(field), &own, &item_rules(field)]);
         let _ = writeln!(text, "| `{name}` | {} | {default} | {what} |", kind(field));
     }
@@ -82,41 +78,22 @@ fn string<'a>(schema: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 fn is_required(schema: &Map<String, Value>, name: &str) -> bool {
-    schema
-        .get("required")
-        .and_then(Value::as_array)
-        .is_some_and(|names| names.iter().any(|n| n == name))
+    schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|n| n == name))
 }
 
 /// The type with its bounds, in words.
 fn kind(field: &Map<String, Value>) -> String {
     if let Some(words) = field.get("enum").and_then(Value::as_array) {
-        let words: Vec<String> = words
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|word| format!("`{word}`"))
-            .collect();
+        let words: Vec<String> = words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
         return words.join(", ");
     }
-    let most = |key: &str, unit: &str| {
-        field
-            .get(key)
-            .map(|n| format!(", at most {n} {unit}"))
-            .unwrap_or_default()
-    };
-    let inner = |key: &str| {
-        field
-            .get(key)
-            .and_then(Value::as_object)
-            .map_or_else(|| "object".to_owned(), kind)
-    };
+    let most = |key: &str, unit: &str| field.get(key).map(|n| format!(", at most {n} {unit}")).unwrap_or_default();
+    let inner = |key: &str| field.get(key).and_then(Value::as_object).map_or_else(|| "object".to_owned(), kind);
     match string(field, "type") {
         "array" => format!("list{} of {}", most("maxItems", "entries"), inner("items")),
-        "object" if field.contains_key("additionalProperties") => format!(
-            "map{} to {}",
-            most("maxProperties", "entries"),
-            inner("additionalProperties")
-        ),
+        "object" if field.contains_key("additionalProperties") => {
+            format!("map{} to {}", most("maxProperties", "entries"), inner("additionalProperties"))
+        }
         "string" => format!("string{}", most("maxLength", "characters")),
         "integer" => match (field.get("minimum"), field.get("maximum")) {
             (Some(least), Some(most)) => format!("integer, {least} to {most}"),
@@ -152,10 +129,7 @@ fn item_rules(field: &Map<String, Value>) -> String {
 
 fn sentence(message: &str) -> String {
     let mut letters = message.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Texts in one cell of a table.

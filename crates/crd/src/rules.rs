@@ -25,10 +25,7 @@ fn clean_path() -> Value {
 }
 
 fn path_bytes() -> Value {
-    rule(
-        "size(bytes(self)) <= 255",
-        "must be at most 255 bytes (not characters): shorten the path",
-    )
+    rule("size(bytes(self)) <= 255", "must be at most 255 bytes (not characters): shorten the path")
 }
 
 fn no_pattern() -> Value {
@@ -159,8 +156,7 @@ pub(crate) fn channel_names(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A label's key, as Kubernetes defines it: an optional DNS name and a slash, then a name.
-const LABEL_KEY: &str =
-    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 /// A label's value, as Kubernetes defines it; it may be empty.
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 const LABEL_KEY_MESSAGE: &str = "must be a label key: at most 63 letters, digits, '-', '_' and '.', with a DNS name and '/' before it where the label has one, as in app.kubernetes.io/name";

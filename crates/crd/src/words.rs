@@ -28,20 +28,7 @@ macro_rules! words {
 }
 
 /// How serious a violation is. It only labels events: it changes no verdict.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Severity {
     /// For the record.
     Info,
@@ -56,20 +43,7 @@ pub enum Severity {
 
 /// What is done to the container of a violation. Ordered from weakest to strongest: where several policies match one
 /// container, the strongest wins.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ContainerAction {
     /// Nothing.
     #[default]
@@ -83,9 +57,7 @@ pub enum ContainerAction {
 }
 
 /// Why a file violates a policy. Where several reasons hold, the first in this order is reported.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Reason {
     /// The file is not in the image: it exists only in the container's own layer.
     NewBinary,
@@ -106,9 +78,7 @@ pub enum Reason {
 }
 
 /// What became of the execution.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Verdict {
     /// The kernel refused it: not one instruction of the file ran.
     Denied,
@@ -118,18 +88,8 @@ pub enum Verdict {
     Detected,
 }
 
-words!(Severity {
-    Info,
-    Low,
-    Medium,
-    High
-});
-words!(ContainerAction {
-    None,
-    Pause,
-    Stop,
-    Kill
-});
+words!(Severity { Info, Low, Medium, High });
+words!(ContainerAction { None, Pause, Stop, Kill });
 words!(Reason {
     NewBinary,
     ModifiedBinary,
@@ -140,11 +100,7 @@ words!(Reason {
     DriftedLibrary,
     DriftedScript,
 });
-words!(Verdict {
-    Denied,
-    Killed,
-    Detected
-});
+words!(Verdict { Denied, Killed, Detected });
 
 #[cfg(test)]
 mod tests {

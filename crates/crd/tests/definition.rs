@@ -35,30 +35,23 @@ fn every_field_has_a_type_and_every_named_one_a_description() {
 
 #[test]
 fn everything_under_spec_is_bounded() {
-    each(
-        "spec",
-        &schema()["properties"]["spec"],
-        &mut |path, schema| {
-            let bound = match schema["type"].as_str().unwrap() {
-                "array" => "maxItems",
-                "string" if schema["enum"].is_null() => "maxLength",
-                "integer" => "maximum",
-                "object" if !schema["additionalProperties"].is_null() => "maxProperties",
-                _ => return,
-            };
-            assert!(schema[bound].is_u64(), "{path} has no {bound}");
-        },
-    );
+    each("spec", &schema()["properties"]["spec"], &mut |path, schema| {
+        let bound = match schema["type"].as_str().unwrap() {
+            "array" => "maxItems",
+            "string" if schema["enum"].is_null() => "maxLength",
+            "integer" => "maximum",
+            "object" if !schema["additionalProperties"].is_null() => "maxProperties",
+            _ => return,
+        };
+        assert!(schema[bound].is_u64(), "{path} has no {bound}");
+    });
 }
 
 #[test]
 fn every_format_is_one_that_the_api_server_knows() {
     each("", &schema(), &mut |path, schema| {
         if let Some(format) = schema["format"].as_str() {
-            assert!(
-                ["int32", "int64", "date-time"].contains(&format),
-                "{path}: {format}"
-            );
+            assert!(["int32", "int64", "date-time"].contains(&format), "{path}: {format}");
         }
     });
 }
@@ -67,11 +60,7 @@ fn every_format_is_one_that_the_api_server_knows() {
 fn every_rule_says_what_to_write() {
     let mut rules = 0;
     each("", &schema(), &mut |path, schema| {
-        for rule in schema["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().unwrap_or_default();
             assert!(message.contains(": "), "{path}: {message:?} says no fix");
             rules += 1;
@@ -89,18 +78,7 @@ fn the_columns_are_those_of_kubectl_get_cdp() {
         .iter()
         .map(|column| column["name"].as_str().unwrap())
         .collect();
-    assert_eq!(
-        columns,
-        [
-            "SEVERITY",
-            "PREVENT",
-            "NODES",
-            "CONTAINERS",
-            "VIOLATIONS",
-            "READY",
-            "AGE"
-        ]
-    );
+    assert_eq!(columns, ["SEVERITY", "PREVENT", "NODES", "CONTAINERS", "VIOLATIONS", "READY", "AGE"]);
     assert_eq!(definition["spec"]["names"]["shortNames"][0], "cdp");
     assert_eq!(definition["spec"]["names"]["categories"][0], "mooring");
     assert_eq!(definition["spec"]["scope"], "Cluster");
@@ -109,14 +87,8 @@ fn the_columns_are_those_of_kubectl_get_cdp() {
 #[test]
 fn the_limits_in_the_rules_are_the_constants() {
     let text = policy_definition().unwrap().to_string();
-    assert!(text.contains(&format!(
-        "size(bytes(self)) <= {}",
-        mooring_crd::limits::MAX_PATH_BYTES
-    )));
-    assert!(text.contains(&format!(
-        "size(key) <= {}",
-        mooring_crd::limits::MAX_LABEL_KEY
-    )));
+    assert!(text.contains(&format!("size(bytes(self)) <= {}", mooring_crd::limits::MAX_PATH_BYTES)));
+    assert!(text.contains(&format!("size(key) <= {}", mooring_crd::limits::MAX_LABEL_KEY)));
 }
 
 #[test]

@@ -1,11 +1,5 @@
 //! The rules of a policy, as files meet them.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
 
@@ -25,10 +19,7 @@ fn a_policy_that_uses_every_field_is_accepted() {
 
 #[test]
 fn each_mistake_is_refused_by_its_field_and_with_a_fix() {
-    for case in cases::refused_everywhere()
-        .into_iter()
-        .chain(cases::refused_in_files())
-    {
+    for case in cases::refused_everywhere().into_iter().chain(cases::refused_in_files()) {
         let found = errors(case.object);
         let hit = |e: &FieldError| e.field == case.field && e.message.contains(case.message);
         assert!(
@@ -42,10 +33,7 @@ fn each_mistake_is_refused_by_its_field_and_with_a_fix() {
 
 #[test]
 fn absent_fields_get_the_defaults_of_the_schema() {
-    let mut object = with(
-        "/spec",
-        json!({"detect": {"exceptions": [{"path": "/a"}]}, "actions": {"capture": {}}}),
-    );
+    let mut object = with("/spec", json!({"detect": {"exceptions": [{"path": "/a"}]}, "actions": {"capture": {}}}));
     validate_policy(&mut object).unwrap();
     assert_eq!(
         object["spec"],
@@ -67,10 +55,7 @@ fn absent_fields_get_the_defaults_of_the_schema() {
 #[test]
 fn an_empty_spec_is_the_default_spec() {
     let policy = policy_from_value(with("/spec", json!({}))).unwrap();
-    assert_eq!(
-        policy.spec,
-        mooring_crd::ContainerDriftPolicySpec::default()
-    );
+    assert_eq!(policy.spec, mooring_crd::ContainerDriftPolicySpec::default());
 }
 
 #[test]
@@ -93,20 +78,13 @@ fn all_mistakes_are_listed_in_order() {
     let fields: Vec<String> = errors(object).into_iter().map(|e| e.field).collect();
     assert_eq!(
         fields,
-        [
-            "metadata.namespace",
-            "spec.actions.prevent",
-            "spec.detect.exceptions[1].path",
-            "spec.severity"
-        ]
+        ["metadata.namespace", "spec.actions.prevent", "spec.detect.exceptions[1].path", "spec.severity"]
     );
 }
 
 #[test]
 fn a_million_mistakes_are_not_a_million_lines() {
-    let many: serde_json::Map<String, Value> = (0..100_000)
-        .map(|i| (format!("field{i}"), json!(1)))
-        .collect();
+    let many: serde_json::Map<String, Value> = (0..100_000).map(|i| (format!("field{i}"), json!(1))).collect();
     assert_eq!(errors(with("/spec", many.into())).len(), 64);
 }
 
@@ -115,11 +93,7 @@ fn another_kind_is_refused_without_judging_its_fields() {
     let found = errors(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}}));
     assert_eq!(found.len(), 2, "{found:?}");
     for object in [json!(null), json!([]), json!("x"), json!(1)] {
-        assert!(
-            errors(object)[0]
-                .message
-                .contains("write a ContainerDriftPolicy, beginning with apiVersion")
-        );
+        assert!(errors(object)[0].message.contains("write a ContainerDriftPolicy, beginning with apiVersion"));
     }
 }
 
@@ -134,10 +108,7 @@ fn what_kubectl_prints_is_accepted() {
         }),
     );
     let server = json!({"uid": "1", "resourceVersion": "2", "generation": 3, "creationTimestamp": "2026-01-31T12:00:00Z", "managedFields": []});
-    object["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .extend(server.as_object().unwrap().clone());
+    object["metadata"].as_object_mut().unwrap().extend(server.as_object().unwrap().clone());
     policy_from_value(object).unwrap();
 }
 
@@ -151,14 +122,9 @@ fn typed_reading_never_fails_after_validation_of_metadata() {
 fn bounds_themselves_are_allowed() {
     let longest = format!("/{}", "x".repeat(254));
     let memfd = format!("memfd:{}", "x".repeat(249));
-    policy_from_value(with(
-        "/spec/detect/exceptions",
-        json!([{"path": longest}, {"path": memfd}, {"path": "/a"}]),
-    ))
-    .unwrap();
-    let most: Value = (0..256)
-        .map(|i| json!({"path": format!("/bin/{i}")}))
-        .collect();
+    policy_from_value(with("/spec/detect/exceptions", json!([{"path": longest}, {"path": memfd}, {"path": "/a"}])))
+        .unwrap();
+    let most: Value = (0..256).map(|i| json!({"path": format!("/bin/{i}")})).collect();
     policy_from_value(with("/spec/detect/exceptions", most)).unwrap();
     policy_from_value(with("/metadata/name", json!("a".repeat(253)))).unwrap();
     policy_from_value(without("/spec/scope/nodeSelector")).unwrap();
@@ -166,13 +132,7 @@ fn bounds_themselves_are_allowed() {
 
 #[test]
 fn what_is_missing_is_listed_in_its_place() {
-    let found = errors(with(
-        "/spec/scope/podSelector/matchExpressions",
-        json!([{"key": ""}]),
-    ));
-    let fields: Vec<&str> = found
-        .iter()
-        .map(|e| e.field.rsplit_once('.').unwrap().1)
-        .collect();
+    let found = errors(with("/spec/scope/podSelector/matchExpressions", json!([{"key": ""}])));
+    let fields: Vec<&str> = found.iter().map(|e| e.field.rsplit_once('.').unwrap().1).collect();
     assert_eq!(fields, ["key", "operator"]);
 }

@@ -87,7 +87,14 @@ impl std::fmt::Display for Explanation {
         }
         for policy in &self.policies {
             let does = if policy.prevent { "prevents" } else { "detects" };
-            writeln!(f, "  slot {}: {} ({}) {does} {}", policy.slot, policy.name, policy.severity, policy.detects.join(", "))?;
+            writeln!(
+                f,
+                "  slot {}: {} ({}) {does} {}",
+                policy.slot,
+                policy.name,
+                policy.severity,
+                policy.detects.join(", ")
+            )?;
             for path in &policy.exceptions {
                 writeln!(f, "    excepts {path}")?;
             }

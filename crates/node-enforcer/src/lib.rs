@@ -1,8 +1,5 @@
 //! The node's agent: finds containers, reads policies, keeps the kernel's tables, tells what was refused.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod agent;
 pub mod check;

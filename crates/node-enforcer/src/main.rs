@@ -94,7 +94,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Agent::start(options)?.run()?;
         }
         Command::Check { output } => return print_check(output),
-        Command::Explain { container, policies, output } => print_explanations(container.as_deref(), &policies, output)?,
+        Command::Explain { container, policies, output } => {
+            print_explanations(container.as_deref(), &policies, output)?
+        }
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
         Command::SelfTestToken => writeln!(std::io::stdout(), "{}", child::TOKEN)?,

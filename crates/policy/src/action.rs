@@ -13,10 +13,5 @@ pub fn strongest(actions: impl IntoIterator<Item = ContainerAction>) -> Containe
 /// What the violated policies ask to do to the container: the strongest wins.
 #[must_use]
 pub fn container_action(rules: &RuleSet, violating: SlotMask) -> ContainerAction {
-    strongest(
-        violating
-            .slots()
-            .filter_map(|slot| rules.policy(slot))
-            .map(|policy| policy.spec.actions.container),
-    )
+    strongest(violating.slots().filter_map(|slot| rules.policy(slot)).map(|policy| policy.spec.actions.container))
 }

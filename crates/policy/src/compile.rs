@@ -105,10 +105,7 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             continue;
         };
         let added: BTreeSet<&ListPath> = paths.excepted.iter().chain(&paths.prohibited).collect();
-        let new = added
-            .into_iter()
-            .filter(|path| !distinct.contains(*path))
-            .count();
+        let new = added.into_iter().filter(|path| !distinct.contains(*path)).count();
         if distinct.len() + new > MAX_PATHS {
             let message = format!(
                 "its lists bring {new} more paths to the {} of the policies before it, and a node holds {MAX_PATHS}: shorten its lists or narrow its nodeSelector",
@@ -123,23 +120,13 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             name: name.to_owned(),
             uid: candidate.uid.map(str::to_owned),
             spec: candidate.spec.clone(),
-            volume_binaries: candidate
-                .spec
-                .detect
-                .volume_binaries
-                .unwrap_or(defaults.volume_binaries),
+            volume_binaries: candidate.spec.detect.volume_binaries.unwrap_or(defaults.volume_binaries),
         };
         accepted.push((policy, paths));
     }
     Compiled {
         rules: RuleSet::new(accepted, defaults),
-        refused: refused
-            .into_iter()
-            .map(|(policy, errors)| Refusal {
-                policy: policy.to_owned(),
-                errors,
-            })
-            .collect(),
+        refused: refused.into_iter().map(|(policy, errors)| Refusal { policy: policy.to_owned(), errors }).collect(),
     }
 }
 
@@ -147,9 +134,7 @@ fn name_error(name: &str, times: usize) -> Option<FieldError> {
     let message = match (name, times) {
         ("", _) => "is missing: write a name, as in payments-immutable".to_owned(),
         (_, 0 | 1) => return None,
-        _ => format!(
-            "{times} policies are named {name}, and none of them is applied: give each a name of its own"
-        ),
+        _ => format!("{times} policies are named {name}, and none of them is applied: give each a name of its own"),
     };
     Some(FieldError::new("metadata.name", message))
 }
@@ -173,11 +158,7 @@ fn check(spec: &ContainerDriftPolicySpec) -> Result<PolicyPaths, Vec<FieldError>
             &mut errors,
         ),
     };
-    if errors.is_empty() {
-        Ok(paths)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(paths) } else { Err(errors) }
 }
 
 fn list<'a>(
@@ -190,10 +171,7 @@ fn list<'a>(
     for (index, text) in texts.enumerate() {
         match parse(text) {
             Ok(path) => paths.push(path),
-            Err(e) => errors.push(FieldError::new(
-                format!("{field}[{index}].path"),
-                format!("{text:?} {e}"),
-            )),
+            Err(e) => errors.push(FieldError::new(format!("{field}[{index}].path"), format!("{text:?} {e}"))),
         }
     }
     paths
@@ -202,16 +180,10 @@ fn list<'a>(
 /// Fields that the API has and this version does not honour. To ignore one would be to promise what nobody keeps.
 fn unimplemented(spec: &ContainerDriftPolicySpec, errors: &mut Vec<FieldError>) {
     let mut refuse = |field: String, fix: &str| {
-        errors.push(FieldError::new(
-            field,
-            format!("is not implemented in this version: {fix}"),
-        ));
+        errors.push(FieldError::new(field, format!("is not implemented in this version: {fix}")));
     };
     if spec.detect.drifted_scripts {
-        refuse(
-            "spec.detect.driftedScripts".to_owned(),
-            "write false, or leave it out",
-        );
+        refuse("spec.detect.driftedScripts".to_owned(), "write false, or leave it out");
     }
     for (index, exception) in spec.detect.exceptions.iter().enumerate() {
         if exception.sha256.is_some() {
@@ -222,18 +194,12 @@ fn unimplemented(spec: &ContainerDriftPolicySpec, errors: &mut Vec<FieldError>) 
         }
     }
     if spec.actions.container != ContainerAction::None {
-        refuse(
-            "spec.actions.container".to_owned(),
-            "write None, or leave it out",
-        );
+        refuse("spec.actions.container".to_owned(), "write None, or leave it out");
     }
     if spec.actions.capture.is_some() {
         refuse("spec.actions.capture".to_owned(), "leave it out");
     }
     if !spec.actions.notify.is_empty() {
-        refuse(
-            "spec.actions.notify".to_owned(),
-            "leave it out, or write an empty list",
-        );
+        refuse("spec.actions.notify".to_owned(), "leave it out, or write an empty list");
     }
 }

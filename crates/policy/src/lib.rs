@@ -3,10 +3,7 @@
 //! One way: [`mod@compile`] turns policies into a [`RuleSet`], [`mod@select`] says which of its policies are for a container,
 //! [`verdict`] says what they make of an execution. The kernel programs do the same on encoded tables and must agree
 //! bit for bit. Nothing here reads a clock, a file, the network or the kernel.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
 pub mod action;
 pub mod compile;

@@ -13,10 +13,7 @@ impl Slot {
     /// The slot of this number; `None` beyond the last.
     #[must_use]
     pub fn new(number: usize) -> Option<Self> {
-        u8::try_from(number)
-            .ok()
-            .filter(|_| number < MAX_POLICIES)
-            .map(Self)
+        u8::try_from(number).ok().filter(|_| number < MAX_POLICIES).map(Self)
     }
 
     /// Its number.
@@ -71,9 +68,7 @@ impl SlotMask {
 
     /// Its slots, lowest first.
     pub fn slots(self) -> impl Iterator<Item = Slot> {
-        (0..MAX_POLICIES)
-            .filter_map(Slot::new)
-            .filter(move |slot| self.contains(*slot))
+        (0..MAX_POLICIES).filter_map(Slot::new).filter(move |slot| self.contains(*slot))
     }
 }
 
@@ -85,9 +80,7 @@ impl From<Slot> for SlotMask {
 
 impl FromIterator<Slot> for SlotMask {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
-        slots
-            .into_iter()
-            .fold(Self::EMPTY, |mask, slot| mask | slot.into())
+        slots.into_iter().fold(Self::EMPTY, |mask, slot| mask | slot.into())
     }
 }
 

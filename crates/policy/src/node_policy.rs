@@ -51,11 +51,7 @@ impl NodePolicy {
             uid: policy.uid.clone(),
             spec: policy.spec.clone(),
         });
-        Self {
-            revision,
-            defaults: rules.defaults(),
-            policies: policies.collect(),
-        }
+        Self { revision, defaults: rules.defaults(), policies: policies.collect() }
     }
 
     /// The rule set of it. Slots are given in the order that the policies have here.

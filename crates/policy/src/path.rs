@@ -33,9 +33,7 @@ pub enum ListPathError {
     #[error("must not hold a NUL byte: remove it")]
     Nul,
     /// `memfd:` without a proper name.
-    #[error(
-        "must name the anonymous file: write memfd:NAME, where NAME is 1 to 249 bytes without '/'"
-    )]
+    #[error("must name the anonymous file: write memfd:NAME, where NAME is 1 to 249 bytes without '/'")]
     Memfd,
     /// `memfd:NAME` where only a path may be.
     #[error(

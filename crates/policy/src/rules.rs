@@ -65,10 +65,7 @@ pub struct RuleSet {
 impl RuleSet {
     /// The rule set of these policies, each in its slot, with their lists. Only `compile` makes one.
     pub(crate) fn new(policies: Vec<(SlotPolicy, PolicyPaths)>, defaults: NodeDefaults) -> Self {
-        let mut rules = Self {
-            defaults,
-            ..Self::default()
-        };
+        let mut rules = Self { defaults, ..Self::default() };
         for (policy, paths) in policies {
             let slot = policy.slot;
             for usage in Use::ALL {

@@ -34,12 +34,7 @@ pub struct Workload<'a> {
 /// The slots of the policies whose scope matches.
 #[must_use]
 pub fn select(rules: &RuleSet, workload: &Workload<'_>) -> SlotMask {
-    rules
-        .policies()
-        .iter()
-        .filter(|policy| in_scope(&policy.spec.scope, workload))
-        .map(|policy| policy.slot)
-        .collect()
+    rules.policies().iter().filter(|policy| in_scope(&policy.spec.scope, workload)).map(|policy| policy.slot).collect()
 }
 
 /// Whether a scope matches: all of its parts that are written must.
@@ -57,34 +52,22 @@ pub fn in_scope(scope: &Scope, workload: &Workload<'_>) -> bool {
         && labels_match(scope.pod_selector.as_ref(), workload.pod_labels)
         && labels_match(scope.node_selector.as_ref(), workload.node_labels)
         && (scope.containers.is_empty()
-            || workload
-                .container
-                .is_none_or(|name| scope.containers.iter().any(|wanted| wanted == name)))
+            || workload.container.is_none_or(|name| scope.containers.iter().any(|wanted| wanted == name)))
         && (scope.images.is_empty()
-            || workload
-                .image
-                .is_none_or(|image| scope.images.iter().any(|pattern| glob(pattern, image))))
+            || workload.image.is_none_or(|image| scope.images.iter().any(|pattern| glob(pattern, image))))
 }
 
 fn labels_match(selector: Option<&LabelSelector>, labels: Option<&Labels>) -> bool {
     match (selector, labels) {
-        (Some(selector), Some(labels)) => {
-            matches_selector(selector, |key| labels.get(key).map(String::as_str))
-        }
+        (Some(selector), Some(labels)) => matches_selector(selector, |key| labels.get(key).map(String::as_str)),
         _ => true,
     }
 }
 
 /// Kubernetes' semantics: every label and every expression must hold; an empty selector matches everything.
 fn matches_selector<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-    selector
-        .match_labels
-        .iter()
-        .all(|(key, value)| label(key) == Some(value))
-        && selector
-            .match_expressions
-            .iter()
-            .all(|requirement| holds(requirement, label(&requirement.key)))
+    selector.match_labels.iter().all(|(key, value)| label(key) == Some(value))
+        && selector.match_expressions.iter().all(|requirement| holds(requirement, label(&requirement.key)))
 }
 
 fn holds(requirement: &Requirement, value: Option<&str>) -> bool {

@@ -29,14 +29,8 @@ impl Class {
     /// How many there are.
     pub const COUNT: usize = 6;
     /// All, by number.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Image,
-        Self::NewBinary,
-        Self::ModifiedBinary,
-        Self::VolumeBinary,
-        Self::Fileless,
-        Self::ForeignMount,
-    ];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Image, Self::NewBinary, Self::ModifiedBinary, Self::VolumeBinary, Self::Fileless, Self::ForeignMount];
 
     /// Its number.
     #[must_use]
@@ -143,12 +137,7 @@ pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
     let drift = attempt.member & rules.detects(attempt.usage, attempt.class) & !excepted;
     let prohibited = attempt.member & listed;
     let violating = drift | prohibited;
-    Judgement {
-        drift,
-        prohibited,
-        violating,
-        denied: violating & rules.prevents(),
-    }
+    Judgement { drift, prohibited, violating, denied: violating & rules.prevents() }
 }
 
 impl Judgement {

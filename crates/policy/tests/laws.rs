@@ -1,21 +1,12 @@
 //! The laws of policies that meet on one container, on generated cases.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
 use common::{Tried, policies, policy, spec, tried};
-use mooring_crd::{
-    ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value,
-};
+use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value};
 use mooring_policy::{
-    Class, Compiled, Judgement, ListPath, Name, NodeDefaults, NodePolicy, Slot, Use, compile,
-    judge, strongest,
+    Class, Compiled, Judgement, ListPath, Name, NodeDefaults, NodePolicy, Slot, Use, compile, judge, strongest,
 };
 use proptest::prelude::*;
 
@@ -37,54 +28,30 @@ fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) ->
     let watched = if tried.class == Class::Image {
         false
     } else if tried.usage == Use::Execute {
-        if tried.class == Class::VolumeBinary {
-            on_volumes
-        } else {
-            detect.drifted_binaries
-        }
+        if tried.class == Class::VolumeBinary { on_volumes } else { detect.drifted_binaries }
     } else if tried.class == Class::VolumeBinary {
         detect.drifted_libraries && on_volumes
     } else {
         detect.drifted_libraries
     };
     let is = |name: Name<'_>, text: &str| name == Name::Path(text.as_bytes());
-    let excepted = detect
-        .exceptions
-        .iter()
-        .any(|exception| is(path, &exception.path));
-    let prohibited = [path, lower, invoked].into_iter().any(|name| {
-        detect
-            .prohibited_binaries
-            .iter()
-            .any(|binary| is(name, &binary.path) || name == Name::Unresolved)
-    });
+    let excepted = detect.exceptions.iter().any(|exception| is(path, &exception.path));
+    let prohibited = [path, lower, invoked]
+        .into_iter()
+        .any(|name| detect.prohibited_binaries.iter().any(|binary| is(name, &binary.path) || name == Name::Unresolved));
     (watched && !excepted, prohibited)
 }
 
 impl Tried {
     fn attempt_names(&self) -> [Name<'_>; 3] {
-        [
-            self.names[0].name(),
-            self.names[1].name(),
-            self.names[2].name(),
-        ]
+        [self.names[0].name(), self.names[1].name(), self.names[2].name()]
     }
 }
 
 /// The bits of the policy of this name.
 fn bits(compiled: &Compiled, judgement: &Judgement, name: &str) -> Option<[bool; 4]> {
-    let slot = compiled
-        .rules
-        .policies()
-        .iter()
-        .find(|policy| policy.name == name)?
-        .slot;
-    let Judgement {
-        drift,
-        prohibited,
-        violating,
-        denied,
-    } = judgement;
+    let slot = compiled.rules.policies().iter().find(|policy| policy.name == name)?.slot;
+    let Judgement { drift, prohibited, violating, denied } = judgement;
     Some([drift, prohibited, violating, denied].map(|mask| mask.contains(slot)))
 }
 

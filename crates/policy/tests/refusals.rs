@@ -1,16 +1,8 @@
 //! Policies that are refused: by name, by field, with a fix, and without harm to the others.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use mooring_crd::{ContainerDriftPolicy, ContainerDriftPolicySpec};
-use mooring_policy::{
-    Compiled, ListPath, ListPathError, NodeDefaults, NodePolicy, compile, limits,
-};
+use mooring_policy::{Compiled, ListPath, ListPathError, NodeDefaults, NodePolicy, compile, limits};
 use serde_json::{Value, json};
 
 fn spec(value: Value) -> ContainerDriftPolicySpec {
@@ -26,12 +18,7 @@ fn compiled(policies: &[ContainerDriftPolicy]) -> Compiled {
 }
 
 fn names(compiled: &Compiled) -> Vec<&str> {
-    compiled
-        .rules
-        .policies()
-        .iter()
-        .map(|policy| policy.name.as_str())
-        .collect()
+    compiled.rules.policies().iter().map(|policy| policy.name.as_str()).collect()
 }
 
 fn refusals(compiled: &Compiled) -> Vec<String> {
@@ -58,10 +45,7 @@ fn fields_that_are_not_implemented_are_refused_by_name() {
             json!({"actions": {"container": "Pause"}}),
             "spec.actions.container: is not implemented in this version: write None, or leave it out",
         ),
-        (
-            json!({"actions": {"capture": {}}}),
-            "spec.actions.capture: is not implemented in this version: leave it out",
-        ),
+        (json!({"actions": {"capture": {}}}), "spec.actions.capture: is not implemented in this version: leave it out"),
         (
             json!({"actions": {"notify": ["x"]}}),
             "spec.actions.notify: is not implemented in this version: leave it out, or write an empty list",
@@ -78,28 +62,17 @@ fn fields_that_are_not_implemented_are_refused_by_name() {
 fn everything_that_is_wrong_is_listed() {
     let value = json!({"detect": {"driftedScripts": true, "prohibitedBinaries": [{"path": "nc"}]}, "actions": {"container": "Stop"}});
     let found = compiled(&[policy("bad", value)]);
-    let fields: Vec<&str> = found.refused[0]
-        .errors
-        .iter()
-        .map(|e| e.field.as_str())
-        .collect();
+    let fields: Vec<&str> = found.refused[0].errors.iter().map(|e| e.field.as_str()).collect();
     assert_eq!(
         fields,
-        [
-            "spec.detect.driftedScripts",
-            "spec.actions.container",
-            "spec.detect.prohibitedBinaries[0].path"
-        ]
+        ["spec.detect.driftedScripts", "spec.actions.container", "spec.detect.prohibitedBinaries[0].path"]
     );
 }
 
 #[test]
 fn a_disabled_policy_takes_no_slot_and_is_checked_all_the_same() {
     let found = compiled(&[
-        policy(
-            "a",
-            json!({"enabled": false, "detect": {"exceptions": [{"path": "/a"}]}}),
-        ),
+        policy("a", json!({"enabled": false, "detect": {"exceptions": [{"path": "/a"}]}})),
         policy("b", json!({})),
         policy("c", json!({"enabled": false, "actions": {"capture": {}}})),
     ]);
@@ -111,16 +84,10 @@ fn a_disabled_policy_takes_no_slot_and_is_checked_all_the_same() {
 
 #[test]
 fn policies_of_one_name_are_all_refused() {
-    let found = compiled(&[
-        policy("a", json!({})),
-        policy("b", json!({})),
-        policy("a", json!({"enabled": false})),
-    ]);
+    let found = compiled(&[policy("a", json!({})), policy("b", json!({})), policy("a", json!({"enabled": false}))]);
     assert_eq!(
         refusals(&found),
-        [
-            "policy a: metadata.name: 2 policies are named a, and none of them is applied: give each a name of its own"
-        ]
+        ["policy a: metadata.name: 2 policies are named a, and none of them is applied: give each a name of its own"]
     );
     assert_eq!(names(&found), ["b"]);
 }
@@ -128,23 +95,19 @@ fn policies_of_one_name_are_all_refused() {
 #[test]
 fn a_policy_without_a_name_is_refused() {
     let found = compiled(&[policy("", json!({}))]);
-    assert_eq!(
-        refusals(&found),
-        ["policy : metadata.name: is missing: write a name, as in payments-immutable"]
-    );
+    assert_eq!(refusals(&found), ["policy : metadata.name: is missing: write a name, as in payments-immutable"]);
 }
 
 #[test]
 fn policies_beyond_the_slots_are_refused_and_the_others_stay() {
-    let many: Vec<_> = (0..66)
-        .map(|i| policy(&format!("p{i:02}"), json!({})))
-        .collect();
+    let many: Vec<_> = (0..66).map(|i| policy(&format!("p{i:02}"), json!({}))).collect();
     let found = compiled(&many);
     assert_eq!(found.rules.policies().len(), limits::MAX_POLICIES);
     assert_eq!(found.refused.len(), 2);
-    assert!(refusals(&found)[0].starts_with(
-        "policy p64: is beyond the 64 policies that a node applies, oldest first: delete"
-    ));
+    assert!(
+        refusals(&found)[0]
+            .starts_with("policy p64: is beyond the 64 policies that a node applies, oldest first: delete")
+    );
     let mut fewer = many;
     fewer[3].spec.enabled = false;
     assert_eq!(compiled(&fewer).refused.len(), 1);
@@ -153,16 +116,10 @@ fn policies_beyond_the_slots_are_refused_and_the_others_stay() {
 #[test]
 fn lists_beyond_the_paths_of_a_node_are_refused_and_the_others_stay() {
     let paths = |name: &str, from: usize, to: usize| {
-        let list: Vec<Value> = (from..to)
-            .map(|i| json!({"path": format!("/bin/{i}")}))
-            .collect();
+        let list: Vec<Value> = (from..to).map(|i| json!({"path": format!("/bin/{i}")})).collect();
         policy(name, json!({"detect": {"prohibitedBinaries": list}}))
     };
-    let found = compiled(&[
-        paths("a", 0, 1000),
-        paths("b", 990, 1025),
-        paths("c", 900, 1024),
-    ]);
+    let found = compiled(&[paths("a", 0, 1000), paths("b", 990, 1025), paths("c", 900, 1024)]);
     assert_eq!(names(&found), ["a", "c"]);
     assert_eq!(found.rules.paths().len(), limits::MAX_PATHS);
     assert_eq!(
@@ -175,10 +132,7 @@ fn lists_beyond_the_paths_of_a_node_are_refused_and_the_others_stay() {
 
 #[test]
 fn a_path_that_is_none_is_refused_by_its_place() {
-    let found = compiled(&[policy(
-        "bad",
-        json!({"detect": {"exceptions": [{"path": "/a"}, {"path": "/a/../b"}]}}),
-    )]);
+    let found = compiled(&[policy("bad", json!({"detect": {"exceptions": [{"path": "/a"}, {"path": "/a/../b"}]}}))]);
     assert_eq!(
         refusals(&found),
         [
@@ -222,8 +176,7 @@ fn list_paths_say_what_is_wrong() {
 
 #[test]
 fn a_node_policy_that_was_tampered_with_is_refused() {
-    let text =
-        r#"{"revision": 1, "policies": [{"name": "a", "spec": {"actions": {"notify": ["x"]}}}]}"#;
+    let text = r#"{"revision": 1, "policies": [{"name": "a", "spec": {"actions": {"notify": ["x"]}}}]}"#;
     let node: NodePolicy = serde_json::from_str(text).unwrap();
     assert_eq!(node.compile().refused.len(), 1);
     let misspelt = r#"{"revision": 1, "policy": []}"#;
@@ -236,17 +189,11 @@ fn a_volume_default_is_only_for_policies_that_leave_it_unset() {
     let policies = [
         policy("a", json!({})),
         policy("b", json!({"detect": {"volumeBinaries": false}})),
-        policy(
-            "c",
-            json!({"detect": {"volumeBinaries": true, "driftedLibraries": false}}),
-        ),
+        policy("c", json!({"detect": {"volumeBinaries": true, "driftedLibraries": false}})),
     ];
     for (volume_binaries, execute, map) in [(false, 0b100, 0b000), (true, 0b101, 0b001)] {
         let rules = compile(&policies, NodeDefaults { volume_binaries }).rules;
-        assert_eq!(
-            rules.detects(Use::Execute, Class::VolumeBinary).bits(),
-            execute
-        );
+        assert_eq!(rules.detects(Use::Execute, Class::VolumeBinary).bits(), execute);
         assert_eq!(rules.detects(Use::Map, Class::VolumeBinary).bits(), map);
     }
 }

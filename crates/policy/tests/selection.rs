@@ -1,11 +1,5 @@
 //! Which policies are for a container.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -61,9 +55,9 @@ fn known() -> impl Strategy<Value = Known> {
 fn naive_glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((before, after)) => text
-            .strip_prefix(before)
-            .is_some_and(|rest| (0..=rest.len()).any(|at| naive_glob(after, &rest[at..]))),
+        Some((before, after)) => {
+            text.strip_prefix(before).is_some_and(|rest| (0..=rest.len()).any(|at| naive_glob(after, &rest[at..])))
+        }
     }
 }
 
@@ -137,44 +131,22 @@ fn scoped(scope: serde_json::Value) -> Scope {
 }
 
 fn map(labels: &[(&str, &str)]) -> Labels {
-    labels
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect()
+    labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
 #[test]
 fn operators_are_those_of_kubernetes() {
     let (absent, one, other) = (map(&[]), map(&[("app", "x")]), map(&[("app", "y")]));
     let table = [
-        (
-            json!({"key": "app", "operator": "In", "values": ["x"]}),
-            [false, true, false],
-        ),
-        (
-            json!({"key": "app", "operator": "NotIn", "values": ["x"]}),
-            [true, false, true],
-        ),
-        (
-            json!({"key": "app", "operator": "Exists"}),
-            [false, true, true],
-        ),
-        (
-            json!({"key": "app", "operator": "DoesNotExist"}),
-            [true, false, false],
-        ),
+        (json!({"key": "app", "operator": "In", "values": ["x"]}), [false, true, false]),
+        (json!({"key": "app", "operator": "NotIn", "values": ["x"]}), [true, false, true]),
+        (json!({"key": "app", "operator": "Exists"}), [false, true, true]),
+        (json!({"key": "app", "operator": "DoesNotExist"}), [true, false, false]),
     ];
     for (expression, expected) in table {
         let scope = scoped(json!({"podSelector": {"matchExpressions": [expression]}}));
-        let found = [&absent, &one, &other].map(|labels| {
-            in_scope(
-                &scope,
-                &Workload {
-                    pod_labels: Some(labels),
-                    ..Workload::default()
-                },
-            )
-        });
+        let found = [&absent, &one, &other]
+            .map(|labels| in_scope(&scope, &Workload { pod_labels: Some(labels), ..Workload::default() }));
         assert_eq!(found, expected, "{expression}");
     }
 }
@@ -188,26 +160,11 @@ fn what_is_unknown_matches_and_what_is_known_to_be_empty_does_not() {
     assert!(in_scope(&scope, &Workload::default()));
     let none = BTreeMap::new();
     for workload in [
-        Workload {
-            namespace_labels: Some(&none),
-            ..Workload::default()
-        },
-        Workload {
-            pod_labels: Some(&none),
-            ..Workload::default()
-        },
-        Workload {
-            node_labels: Some(&none),
-            ..Workload::default()
-        },
-        Workload {
-            container: Some("other"),
-            ..Workload::default()
-        },
-        Workload {
-            image: Some("s/app"),
-            ..Workload::default()
-        },
+        Workload { namespace_labels: Some(&none), ..Workload::default() },
+        Workload { pod_labels: Some(&none), ..Workload::default() },
+        Workload { node_labels: Some(&none), ..Workload::default() },
+        Workload { container: Some("other"), ..Workload::default() },
+        Workload { image: Some("s/app"), ..Workload::default() },
     ] {
         assert!(!in_scope(&scope, &workload), "{workload:?}");
     }
@@ -215,15 +172,9 @@ fn what_is_unknown_matches_and_what_is_known_to_be_empty_does_not() {
 
 #[test]
 fn the_namespace_answers_for_its_name_label() {
-    let scope = scoped(
-        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "pay"}}}),
-    );
+    let scope = scoped(json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "pay"}}}));
     let forged = map(&[("kubernetes.io/metadata.name", "pay")]);
-    let workload = |namespace| Workload {
-        namespace,
-        namespace_labels: Some(&forged),
-        ..Workload::default()
-    };
+    let workload = |namespace| Workload { namespace, namespace_labels: Some(&forged), ..Workload::default() };
     assert!(in_scope(&scope, &workload(Some("pay"))));
     assert!(!in_scope(&scope, &workload(Some("other"))));
     assert!(in_scope(&scope, &workload(None)));
@@ -231,10 +182,7 @@ fn the_namespace_answers_for_its_name_label() {
 
 #[test]
 fn a_star_spans_slashes_and_the_whole_reference_must_match() {
-    assert!(glob(
-        "registry.example.com/payments/*",
-        "registry.example.com/payments/a/b:1@sha256:00"
-    ));
+    assert!(glob("registry.example.com/payments/*", "registry.example.com/payments/a/b:1@sha256:00"));
     assert!(!glob("payments/*", "registry.example.com/payments/a"));
     assert!(!glob("a.b", "axb"));
     // A naive matcher takes years for this one.
@@ -244,11 +192,7 @@ fn a_star_spans_slashes_and_the_whole_reference_must_match() {
 
 #[test]
 fn select_gives_the_slots_whose_scope_matches() {
-    let specs = [
-        json!({}),
-        json!({"containers": ["api"]}),
-        json!({"containers": ["worker"]}),
-    ];
+    let specs = [json!({}), json!({"containers": ["api"]}), json!({"containers": ["worker"]})];
     let policies: Vec<_> = specs
         .into_iter()
         .enumerate()
@@ -258,15 +202,7 @@ fn select_gives_the_slots_whose_scope_matches() {
         })
         .collect();
     let rules = compile(&policies, NodeDefaults::default()).rules;
-    let slots = |container| {
-        select(
-            &rules,
-            &Workload {
-                container,
-                ..Workload::default()
-            },
-        )
-    };
+    let slots = |container| select(&rules, &Workload { container, ..Workload::default() });
     assert_eq!(slots(Some("worker")), SlotMask::from_bits(0b101));
     assert_eq!(slots(Some("api")), SlotMask::from_bits(0b011));
     assert_eq!(slots(None), SlotMask::from_bits(0b111));

@@ -60,13 +60,8 @@ pub(crate) enum Profile {
 
 impl Profile {
     #[cfg(test)]
-    pub(crate) const ALL: &'static [Profile] = &[
-        Profile::Drift,
-        Profile::Volumes,
-        Profile::WithoutLibraries,
-        Profile::Lists,
-        Profile::TwoPolicies,
-    ];
+    pub(crate) const ALL: &'static [Profile] =
+        &[Profile::Drift, Profile::Volumes, Profile::WithoutLibraries, Profile::Lists, Profile::TwoPolicies];
 }
 
 /// What must happen to the attack.
@@ -156,11 +151,7 @@ const fn case(name: &'static str, expect: Expect, setup: &'static str) -> Case {
 }
 
 /// An attack which must be refused for `reasons`. Without more it runs `$X`.
-pub(crate) const fn refused(
-    name: &'static str,
-    reasons: &'static [Reason],
-    setup: &'static str,
-) -> Case {
+pub(crate) const fn refused(name: &'static str, reasons: &'static [Reason], setup: &'static str) -> Case {
     case(name, Expect::Refused(reasons), setup)
 }
 
@@ -240,37 +231,19 @@ impl Variables {
     pub(crate) fn of_attack(case: &Case) -> Variables {
         let dir = format!("/drop/{}", case.slug());
         let victim = case.victim();
-        let executed = if case.changes_victim {
-            victim.clone()
-        } else {
-            format!("{dir}/x")
-        };
-        Variables {
-            dir,
-            victim,
-            executed,
-        }
+        let executed = if case.changes_victim { victim.clone() } else { format!("{dir}/x") };
+        Variables { dir, victim, executed }
     }
 
     /// Those of the twin: the folder is another one, the executed file is the image's.
     pub(crate) fn of_twin(case: &Case) -> Variables {
-        let victim = if case.changes_victim {
-            format!("{}.twin", case.victim())
-        } else {
-            case.victim()
-        };
-        Variables {
-            dir: format!("/drop/{}.twin", case.slug()),
-            executed: victim.clone(),
-            victim,
-        }
+        let victim = if case.changes_victim { format!("{}.twin", case.victim()) } else { case.victim() };
+        Variables { dir: format!("/drop/{}.twin", case.slug()), executed: victim.clone(), victim }
     }
 
     /// `text` with the variables replaced.
     pub(crate) fn expand(&self, text: &str) -> String {
-        text.replace("$D", &self.dir)
-            .replace("$V", &self.victim)
-            .replace("$X", &self.executed)
+        text.replace("$D", &self.dir).replace("$V", &self.victim).replace("$X", &self.executed)
     }
 
     /// A script for `/bin/sh -c` that sets the variables, enters the folder and runs `body`.

@@ -22,8 +22,7 @@ fn build(text: &str, salt: &str, interpreter: Option<&str>) -> Vec<u8> {
     let code_at = HEADER + PROGRAM_HEADER * usize::from(segments);
     let code = write_and_exit(text);
     let interpreter_at = code_at + code.len();
-    let interpreter_bytes: Vec<u8> =
-        interpreter.map_or_else(Vec::new, |path| [path.as_bytes(), &[0]].concat());
+    let interpreter_bytes: Vec<u8> = interpreter.map_or_else(Vec::new, |path| [path.as_bytes(), &[0]].concat());
     let size = PAGE as u64;
 
     let mut file = Vec::new();
@@ -96,8 +95,7 @@ mod tests {
         assert_eq!(run(&program("hello\n", "salt"), "plain"), "hello\n");
         assert_ne!(program("a", "1"), program("a", "2"));
 
-        let interpreter =
-            std::env::temp_dir().join(format!("mooring-interp-{}", std::process::id()));
+        let interpreter = std::env::temp_dir().join(format!("mooring-interp-{}", std::process::id()));
         std::fs::write(&interpreter, program("interpreter\n", "")).unwrap();
         std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
         let bytes = program_with_interpreter("program\n", interpreter.to_str().unwrap());

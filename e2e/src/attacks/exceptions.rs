@@ -3,8 +3,7 @@
 use super::case::{Case, PathRule, Profile, Reason, allowed, refused};
 
 const NEW: &[Reason] = &[Reason::NewBinary];
-const INSTALL: &str =
-    "mkdir -p /opt/agent/bin; rm -f /opt/agent/bin/updater; cp $T /opt/agent/bin/updater";
+const INSTALL: &str = "mkdir -p /opt/agent/bin; rm -f /opt/agent/bin/updater; cp $T /opt/agent/bin/updater";
 
 pub(crate) const CASES: &[Case] = &[
     allowed("exception/excepted-path-runs", INSTALL)

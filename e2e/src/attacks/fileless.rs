@@ -30,32 +30,22 @@ pub(crate) const CASES: &[Case] = &[
         .run("$P exec-otmpfile $D $T")
         .path(PathRule::Any)
         .twin("$P exec-empty-path $V"),
-    refused(
-        "fileless/nameless-temporary-file-on-a-volume",
-        FILELESS,
-        ":",
-    )
-    .run("$P exec-otmpfile /vol $T")
-    .path(PathRule::Any)
-    .twin("$P exec-empty-path $V"),
+    refused("fileless/nameless-temporary-file-on-a-volume", FILELESS, ":")
+        .run("$P exec-otmpfile /vol $T")
+        .path(PathRule::Any)
+        .twin("$P exec-empty-path $V"),
     refused("fileless/unlinked", FILELESS, "cp $T $X")
         .run("$P exec-unlinked $X")
         .path(PathRule::Any)
         .twin("$P exec-proc-fd $V"),
-    refused(
-        "fileless/unlinked-in-dev-shm",
-        FILELESS,
-        "mount -o remount,exec /dev/shm; cp $T /dev/shm/${D##*/}",
-    )
-    .run("$P exec-unlinked /dev/shm/${D##*/}")
-    .path(PathRule::Any)
-    .twin("$P exec-proc-fd $V"),
+    refused("fileless/unlinked-in-dev-shm", FILELESS, "mount -o remount,exec /dev/shm; cp $T /dev/shm/${D##*/}")
+        .run("$P exec-unlinked /dev/shm/${D##*/}")
+        .path(PathRule::Any)
+        .twin("$P exec-proc-fd $V"),
     refused("fileless/memfd-not-on-the-list", FILELESS, ":")
         .profile(Profile::Lists)
         .run("$P exec-memfd allowed-nearly $T execveat")
         .path(PathRule::Has("memfd:allowed-nearly"))
         .twin("$P exec-memfd allowed $T execveat"),
-    allowed("fileless/excepted-memfd", ":")
-        .profile(Profile::Lists)
-        .run("$P exec-memfd allowed $T execveat"),
+    allowed("fileless/excepted-memfd", ":").profile(Profile::Lists).run("$P exec-memfd allowed $T execveat"),
 ];

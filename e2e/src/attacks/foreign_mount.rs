@@ -9,8 +9,7 @@ const fn foreign(name: &'static str, setup: &'static str) -> Case {
 }
 
 const TMPFS_INSIDE: &str = "mkdir m; mount -t tmpfs none $D/m; cp $T $D/m/x";
-const NESTED_OVERLAY: &str =
-    "mkdir m l1 l2; cp $T l1/x; mount -t overlay none -o lowerdir=$D/l1:$D/l2 $D/m";
+const NESTED_OVERLAY: &str = "mkdir m l1 l2; cp $T l1/x; mount -t overlay none -o lowerdir=$D/l1:$D/l2 $D/m";
 
 pub(crate) const CASES: &[Case] = &[
     foreign("foreign-mount/tmpfs", TMPFS_INSIDE).run("$D/m/x"),

@@ -53,10 +53,7 @@ mod tests {
         for case in matrix().chain(copy_ups()) {
             assert!(seen.insert(case.name), "{} is there twice", case.name);
             let slug = case.slug();
-            assert!(
-                slug.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
-                "{slug}"
-            );
+            assert!(slug.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{slug}");
         }
     }
 
@@ -72,10 +69,7 @@ mod tests {
     #[test]
     fn every_profile_has_cases() {
         for profile in Profile::ALL {
-            assert!(
-                matrix().chain(copy_ups()).any(|c| c.profile == *profile),
-                "{profile:?}"
-            );
+            assert!(matrix().chain(copy_ups()).any(|c| c.profile == *profile), "{profile:?}");
         }
     }
 }

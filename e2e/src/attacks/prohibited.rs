@@ -8,9 +8,7 @@ const PROHIBITED: &[Reason] = &[Reason::ProhibitedBinary];
 const TWIN_APPLET: &str = "/bin/wc --help 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN";
 
 const fn prohibited(name: &'static str, setup: &'static str) -> Case {
-    refused(name, PROHIBITED, setup)
-        .profile(Profile::Lists)
-        .path(PathRule::Any)
+    refused(name, PROHIBITED, setup).profile(Profile::Lists).path(PathRule::Any)
 }
 
 const fn applet(name: &'static str, run: &'static str) -> Case {
@@ -22,15 +20,9 @@ pub(crate) const CASES: &[Case] = &[
         .run("/fix/prohibited/by-path")
         .path(PathRule::Is("/fix/prohibited/by-path"))
         .twin("$V"),
-    prohibited("prohibited/renamed", "mv /fix/prohibited/renamed $X")
-        .run("$X")
-        .twin("$V"),
-    prohibited("prohibited/hard-linked", "ln /fix/prohibited/linked $X")
-        .run("$X")
-        .twin("$V"),
-    prohibited("prohibited/symlinked", "ln -s /fix/prohibited/symlinked $X")
-        .run("$X")
-        .twin("$V"),
+    prohibited("prohibited/renamed", "mv /fix/prohibited/renamed $X").run("$X").twin("$V"),
+    prohibited("prohibited/hard-linked", "ln /fix/prohibited/linked $X").run("$X").twin("$V"),
+    prohibited("prohibited/symlinked", "ln -s /fix/prohibited/symlinked $X").run("$X").twin("$V"),
     prohibited("prohibited/by-proc-self-fd", ":")
         .run("$P exec-proc-fd /fix/prohibited/by-fd")
         .twin("$P exec-proc-fd $V"),
@@ -56,10 +48,7 @@ pub(crate) const CASES: &[Case] = &[
         "/bin/telnet --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
     )
     .twin("/bin/tac --help 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN"),
-    applet(
-        "prohibited/unclean-path",
-        "//bin/./nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
-    ),
+    applet("prohibited/unclean-path", "//bin/./nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN"),
     applet(
         "prohibited/dot-dot-path",
         "/bin/../bin/nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
@@ -80,9 +69,7 @@ pub(crate) const CASES: &[Case] = &[
         .run("$LD /fix/prohibited/cat /fix/token")
         .path(PathRule::Is("/fix/prohibited/cat"))
         .twin("$LD /bin/gcat /fix/token"),
-    allowed("prohibited/other-applets-run", ":")
-        .profile(Profile::Lists)
-        .run(TWIN_APPLET),
+    allowed("prohibited/other-applets-run", ":").profile(Profile::Lists).run(TWIN_APPLET),
     allowed("prohibited/reading-is-not-executing", ":")
         .profile(Profile::Lists)
         .run("cp /fix/prohibited/by-path $D/y && echo PAYLOAD-RAN"),

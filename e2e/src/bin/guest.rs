@@ -42,11 +42,7 @@ fn main() -> ExitCode {
             list();
             ExitCode::SUCCESS
         }
-        Command::Run {
-            names,
-            runtime,
-            enforcer,
-        } => match suites(&names, runtime, enforcer) {
+        Command::Run { names, runtime, enforcer } => match suites(&names, runtime, enforcer) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -57,11 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn suites(
-    names: &[String],
-    runtime: RuntimeKind,
-    enforcer: Option<PathBuf>,
-) -> anyhow::Result<bool> {
+fn suites(names: &[String], runtime: RuntimeKind, enforcer: Option<PathBuf>) -> anyhow::Result<bool> {
     let context = Context::new(runtime, enforcer)?;
     let mut report = Report::default();
     run(&context, names, &mut report);

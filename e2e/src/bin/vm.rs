@@ -74,12 +74,7 @@ struct Hardware {
     #[arg(long)]
     kernel: Kernel,
     /// More words for the kernel's command line.
-    #[arg(
-        long,
-        default_value = "",
-        value_name = "WORDS",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, default_value = "", value_name = "WORDS", allow_hyphen_values = true)]
     append: String,
     /// The kernel's LSM list; `default` leaves it as shipped.
     #[arg(long, default_value = LSM_WITH_BPF)]
@@ -98,13 +93,7 @@ struct Hardware {
 impl Hardware {
     fn machine(&self) -> Machine {
         let lsm = (self.lsm != "default").then(|| self.lsm.clone());
-        Machine {
-            memory: self.memory,
-            lsm,
-            append: self.append.clone(),
-            icount: false,
-            terminal: false,
-        }
+        Machine { memory: self.memory, lsm, append: self.append.clone(), icount: false, terminal: false }
     }
 }
 
@@ -122,18 +111,10 @@ fn main() -> ExitCode {
 
 fn act(cli: &Cli) -> anyhow::Result<u8> {
     let cache = Cache::of_user();
-    let mirror = || {
-        cli.mirror
-            .as_deref()
-            .map_or_else(Mirror::of_machine, |url| Ok(Mirror::at(url)))
-    };
+    let mirror = || cli.mirror.as_deref().map_or_else(Mirror::of_machine, |url| Ok(Mirror::at(url)));
     match &cli.action {
         Action::Kernels { kernels } => {
-            let wanted = if kernels.is_empty() {
-                &KERNELS[..]
-            } else {
-                kernels
-            };
+            let wanted = if kernels.is_empty() { &KERNELS[..] } else { kernels };
             for kernel in wanted {
                 let cached = kernels::ensure(&cache, *kernel, &mirror)?;
                 say(format!("kernel {}: {}", kernel.name, cached.release));
@@ -141,29 +122,12 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
             Ok(0)
         }
         Action::Root => {
-            say(format!(
-                "root image: {}",
-                root::ensure(&cache, &mirror, true)?.display()
-            ));
+            say(format!("root image: {}", root::ensure(&cache, &mirror, true)?.display()));
             Ok(0)
         }
-        Action::Run {
-            hardware,
-            timeout,
-            icount,
-            out,
-            console,
-            command,
-        } => {
-            let machine = Machine {
-                icount: *icount,
-                ..hardware.machine()
-            };
-            let job = Job {
-                command: command.clone(),
-                out: out.is_some(),
-                ..job(hardware)
-            };
+        Action::Run { hardware, timeout, icount, out, console, command } => {
+            let machine = Machine { icount: *icount, ..hardware.machine() };
+            let job = Job { command: command.clone(), out: out.is_some(), ..job(hardware) };
             let guest = Guest {
                 kernel: &kernels::ensure(&cache, hardware.kernel, &mirror)?,
                 root: &root::ensure(&cache, &mirror, false)?,
@@ -189,40 +153,23 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
 }
 
 fn job(hardware: &Hardware) -> Job {
-    Job {
-        payload: hardware.payload.clone(),
-        environment: hardware.environment.clone(),
-        ..Job::default()
-    }
+    Job { payload: hardware.payload.clone(), environment: hardware.environment.clone(), ..Job::default() }
 }
 
-fn shell(
-    cache: &Cache,
-    mirror: &dyn Fn() -> Result<Mirror, Error>,
-    hardware: &Hardware,
-) -> anyhow::Result<u8> {
+fn shell(cache: &Cache, mirror: &dyn Fn() -> Result<Mirror, Error>, hardware: &Hardware) -> anyhow::Result<u8> {
     let mut job = job(hardware);
     job.command = vec!["bash".to_owned(), "--login".to_owned()];
-    job.environment.push(format!(
-        "TERM={}",
-        std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned())
-    ));
+    job.environment.push(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned())));
     job.shell = Some(process::terminal_size().unwrap_or((24, 80)));
     let guest = Guest {
         kernel: &kernels::ensure(cache, hardware.kernel, mirror)?,
         root: &root::ensure(cache, mirror, false)?,
-        machine: Machine {
-            terminal: true,
-            ..hardware.machine()
-        },
+        machine: Machine { terminal: true, ..hardware.machine() },
         job,
         timeout: Duration::from_hours(24),
         out: None,
         console: None,
     };
-    say(format!(
-        "kernel {}: {}; leave the shell to end the guest",
-        hardware.kernel.name, guest.kernel.release
-    ));
+    say(format!("kernel {}: {}; leave the shell to end the guest", hardware.kernel.name, guest.kernel.release));
     Ok(run::run(cache, &guest)?.code)
 }

@@ -49,19 +49,10 @@ impl Bundle {
         let dir = work.join("bundles").join(id);
         let layers = dir.join("layers");
         fs::create_dir_all(&layers).on("create", &layers)?;
-        let bundle = Bundle {
-            tmpfs: upper == Upper::Tmpfs,
-            dir,
-        };
+        let bundle = Bundle { tmpfs: upper == Upper::Tmpfs, dir };
         if bundle.tmpfs {
-            mount(
-                Some("none"),
-                &layers,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .during("mount a tmpfs for the upper layer")?;
+            mount(Some("none"), &layers, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+                .during("mount a tmpfs for the upper layer")?;
         }
         let root = bundle.dir.join("rootfs");
         for folder in [&layers.join("upper"), &layers.join("work"), &root] {
@@ -72,17 +63,10 @@ impl Bundle {
             lower.display(),
             layers = layers.display()
         );
-        mount(
-            Some("overlay"),
-            &root,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .during(format!("mount the overlay of {id}"))?;
+        mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .during(format!("mount the overlay of {id}"))?;
         let config = bundle.dir.join("config.json");
-        fs::write(&config, configuration(id, arguments, volumes).to_string())
-            .on("write", &config)?;
+        fs::write(&config, configuration(id, arguments, volumes).to_string()).on("write", &config)?;
         Ok(bundle)
     }
 }
@@ -158,10 +142,7 @@ mod tests {
 
     #[test]
     fn the_volumes_are_in_the_configuration() {
-        let volumes = Volumes {
-            folder: "/w/volumes/a".into(),
-            file: "/w/volumes/a.file".into(),
-        };
+        let volumes = Volumes { folder: "/w/volumes/a".into(), file: "/w/volumes/a.file".into() };
         let text = configuration("a", &["/usr/bin/probe", "serve"], &volumes).to_string();
         assert!(text.contains("/w/volumes/a.file") && text.contains("\"/mooring-e2e/a\""));
     }

@@ -51,32 +51,17 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .during("start containerd")?;
-        let containerd = Containerd {
-            daemon,
-            socket,
-            work: work.to_owned(),
-            image: image.clone(),
-            next: AtomicU64::new(0),
-        };
+        let containerd =
+            Containerd { daemon, socket, work: work.to_owned(), image: image.clone(), next: AtomicU64::new(0) };
         let limit = Duration::from_mins(1);
-        poll(limit, || containerd.must(&["version"]).ok()).ok_or_else(|| {
-            HarnessError::Timeout {
-                what: "an answer of containerd".into(),
-                seconds: limit.as_secs_f64(),
-                detail: format!(
-                    "; its log: {}",
-                    fs::read_to_string(&log_path).unwrap_or_default()
-                ),
-            }
+        poll(limit, || containerd.must(&["version"]).ok()).ok_or_else(|| HarnessError::Timeout {
+            what: "an answer of containerd".into(),
+            seconds: limit.as_secs_f64(),
+            detail: format!("; its log: {}", fs::read_to_string(&log_path).unwrap_or_default()),
         })?;
         let archive = image.archive(work, REFERENCE)?;
         containerd
-            .must(&[
-                "images",
-                "import",
-                "--no-unpack=false",
-                &archive.to_string_lossy(),
-            ])
+            .must(&["images", "import", "--no-unpack=false", &archive.to_string_lossy()])
             .or_else(|_| containerd.must(&["images", "import", &archive.to_string_lossy()]))?;
         fs::remove_file(&archive).on("remove", &archive)?;
         Ok(containerd)
@@ -91,19 +76,14 @@ impl Containerd {
     fn must(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(arguments);
         let ended = run_within(&mut command, LIMIT)?;
-        ensure(ended.status.success(), || {
-            format!("{command:?} ended with {}: {}", ended.status, ended.output)
-        })?;
+        ensure(ended.status.success(), || format!("{command:?} ended with {}: {}", ended.status, ended.output))?;
         Ok(ended.output)
     }
 
     fn run_command(&self, id: &str, detach: bool, arguments: &[&str]) -> Result<Command> {
         let volumes = Volumes::make(&self.work, id, &self.image.path("/fix/tiny"))?;
         let bind = |source: &Path, destination: &str| {
-            format!(
-                "type=bind,src={},dst={destination},options=rbind:rw",
-                source.display()
-            )
+            format!("type=bind,src={},dst={destination},options=rbind:rw", source.display())
         };
         let mut command = self.command(&["run", "--privileged"]);
         command.args(["--mount", &bind(&volumes.folder, "/vol")]);
@@ -129,9 +109,7 @@ impl Runtime for Containerd {
     fn start_command(&self, id: &str, arguments: &[&str]) -> Result<()> {
         let mut command = self.run_command(id, true, arguments)?;
         let ended = run_within(&mut command, LIMIT)?;
-        ensure(ended.status.success(), || {
-            format!("{command:?} ended with {}: {}", ended.status, ended.output)
-        })
+        ensure(ended.status.success(), || format!("{command:?} ended with {}: {}", ended.status, ended.output))
     }
 
     fn exec(&self, id: &str, arguments: &[&str]) -> Result<Ended> {
@@ -141,23 +119,14 @@ impl Runtime for Containerd {
     }
 
     fn kill(&self, id: &str) -> Result<()> {
-        self.must(&["tasks", "kill", "--signal", "SIGKILL", id])
-            .map(drop)
+        self.must(&["tasks", "kill", "--signal", "SIGKILL", id]).map(drop)
     }
 
     fn remove(&self, id: &str) -> Result<()> {
-        let _ = run_within(
-            &mut self.command(&["tasks", "kill", "--signal", "SIGKILL", id]),
-            LIMIT,
-        )?;
+        let _ = run_within(&mut self.command(&["tasks", "kill", "--signal", "SIGKILL", id]), LIMIT)?;
         // The command that started it deletes the task; a detached one's is deleted here.
-        let _ = run_within(
-            &mut self.command(&["tasks", "delete", "--force", id]),
-            LIMIT,
-        )?;
-        let deleted = poll(Duration::from_secs(20), || {
-            self.must(&["containers", "delete", id]).ok()
-        });
+        let _ = run_within(&mut self.command(&["tasks", "delete", "--force", id]), LIMIT)?;
+        let deleted = poll(Duration::from_secs(20), || self.must(&["containers", "delete", id]).ok());
         deleted.map(drop).ok_or_else(|| HarnessError::Timeout {
             what: format!("the end of container {id}"),
             seconds: 20.0,

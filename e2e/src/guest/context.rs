@@ -50,29 +50,18 @@ impl Context {
         fs::create_dir_all(&work).on("create", &work)?;
         let kind_of_disk = statfs(&work).during("statfs")?.filesystem_type();
         if kind_of_disk != EXT4_SUPER_MAGIC {
-            return Err(HarnessError::Missing(format!(
-                "{WORK} must be on ext4, not {kind_of_disk:?}"
-            )));
+            return Err(HarnessError::Missing(format!("{WORK} must be on ext4, not {kind_of_disk:?}")));
         }
         mount_if_missing("/sys/fs/bpf", "bpf")?;
         mount_if_missing("/sys/kernel/security", "securityfs")?;
         let image = Image::build(&work)?;
         let runtime = start_runtime(kind, &work, &image)?;
-        Ok(Context {
-            kind,
-            runtime,
-            image,
-            work,
-            kernel: system::kernel()?,
-            enforcer,
-        })
+        Ok(Context { kind, runtime, image, work, kernel: system::kernel()?, enforcer })
     }
 
     /// The enforcer's binary.
     pub(crate) fn enforcer(&self) -> Result<&Path> {
-        self.enforcer
-            .as_deref()
-            .ok_or_else(|| HarnessError::Missing("this suite needs --enforcer PATH".into()))
+        self.enforcer.as_deref().ok_or_else(|| HarnessError::Missing("this suite needs --enforcer PATH".into()))
     }
 
     /// An empty folder for policies.
@@ -88,11 +77,7 @@ impl Context {
     /// Starts a container that takes scripts; it is removed on drop.
     pub(crate) fn container(&self, id: &str, upper: Upper) -> Result<Running<'_>> {
         let session = self.runtime.start(id, upper)?;
-        Ok(Running {
-            context: self,
-            id: id.to_owned(),
-            session,
-        })
+        Ok(Running { context: self, id: id.to_owned(), session })
     }
 }
 
@@ -107,18 +92,13 @@ impl Running<'_> {
     /// Drops a program that is not in the image as `/drop/NAME` and returns its path.
     pub(crate) fn drop_program(&mut self, name: &str) -> Result<String> {
         let path = format!("/drop/{name}");
-        self.session
-            .must(&format!("rm -f {path}; cp /fix/tiny {path}"))?;
+        self.session.must(&format!("rm -f {path}; cp /fix/tiny {path}"))?;
         Ok(path)
     }
 
     /// Whether executing `path` in the container works.
     pub(crate) fn runs(&mut self, path: &str) -> Result<bool> {
-        Ok(self
-            .session
-            .run(path)?
-            .output
-            .contains(crate::attacks::TOKEN))
+        Ok(self.session.run(path)?.output.contains(crate::attacks::TOKEN))
     }
 }
 
@@ -132,20 +112,10 @@ impl Drop for Running<'_> {
 
 fn mount_if_missing(target: &str, kind: &str) -> Result<()> {
     let mounts = fs::read_to_string("/proc/mounts").on("read", "/proc/mounts")?;
-    if mounts
-        .lines()
-        .any(|line| line.split(' ').nth(1) == Some(target))
-    {
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(target)) {
         return Ok(());
     }
-    mount(
-        Some(kind),
-        target,
-        Some(kind),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .during(format!("mount {kind} on {target}"))
+    mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>).during(format!("mount {kind} on {target}"))
 }
 
 fn start_runtime(kind: RuntimeKind, work: &Path, image: &Image) -> Result<Box<dyn Runtime>> {

@@ -53,14 +53,10 @@ impl Enforcer {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(stdout) = stdout {
-            listen(
-                stdout,
-                Arc::clone(&heard),
-                |heard, line| match Event::parse(&line) {
-                    Ok(event) => heard.events.push(event),
-                    Err(why) => heard.malformed.push(why),
-                },
-            );
+            listen(stdout, Arc::clone(&heard), |heard, line| match Event::parse(&line) {
+                Ok(event) => heard.events.push(event),
+                Err(why) => heard.malformed.push(why),
+            });
         }
         if let Some(stderr) = stderr {
             listen(stderr, Arc::clone(&heard), |heard, line| {
@@ -92,20 +88,9 @@ impl Enforcer {
         what: &str,
         wanted: impl Fn(&Event) -> bool,
     ) -> Result<Event> {
-        let found = poll(limit, || {
-            self.heard()
-                .events
-                .iter()
-                .skip(mark)
-                .find(|e| wanted(e))
-                .cloned()
-        });
+        let found = poll(limit, || self.heard().events.iter().skip(mark).find(|e| wanted(e)).cloned());
         found.ok_or_else(|| {
-            let seen: Vec<String> = self
-                .events_since(mark)
-                .into_iter()
-                .map(|e| e.line)
-                .collect();
+            let seen: Vec<String> = self.events_since(mark).into_iter().map(|e| e.line).collect();
             HarnessError::Timeout {
                 what: format!("the event {what}"),
                 seconds: limit.as_secs_f64(),
@@ -116,10 +101,7 @@ impl Enforcer {
 
     fn malformed(&self) -> String {
         let heard = self.heard();
-        heard
-            .malformed
-            .first()
-            .map_or_else(String::new, |why| format!("; malformed: {why}"))
+        heard.malformed.first().map_or_else(String::new, |why| format!("; malformed: {why}"))
     }
 
     /// Fails if a line of its standard output was not a good event.
@@ -134,20 +116,8 @@ impl Enforcer {
     }
 
     /// Waits for a log line after `mark` that begins with `prefix`, and returns it.
-    pub(crate) fn wait_for_log(
-        &self,
-        mark: usize,
-        prefix: &str,
-        limit: Duration,
-    ) -> Result<String> {
-        let find = || {
-            self.heard()
-                .log
-                .iter()
-                .skip(mark)
-                .find(|line| line.starts_with(prefix))
-                .cloned()
-        };
+    pub(crate) fn wait_for_log(&self, mark: usize, prefix: &str, limit: Duration) -> Result<String> {
+        let find = || self.heard().log.iter().skip(mark).find(|line| line.starts_with(prefix)).cloned();
         poll(limit, find).ok_or_else(|| HarnessError::Timeout {
             what: format!("a log line that begins with {prefix:?}"),
             seconds: limit.as_secs_f64(),
@@ -166,14 +136,7 @@ impl Enforcer {
         let status = std::fs::read_to_string(&path).on("read", &path)?;
         status
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmHWM:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
             .ok_or_else(|| HarnessError::Wrong("no VmHWM in its status".into()))
     }
 
@@ -208,14 +171,8 @@ fn listen(
     take: impl Fn(&mut Heard, String) + Send + 'static,
 ) {
     thread::spawn(move || {
-        for line in BufReader::new(stream)
-            .lines()
-            .map_while(std::result::Result::ok)
-        {
-            take(
-                &mut heard.lock().unwrap_or_else(PoisonError::into_inner),
-                line,
-            );
+        for line in BufReader::new(stream).lines().map_while(std::result::Result::ok) {
+            take(&mut heard.lock().unwrap_or_else(PoisonError::into_inner), line);
         }
     });
 }
@@ -231,7 +188,5 @@ pub(crate) fn command(binary: &Path, arguments: &[&str]) -> Result<Ended> {
 /// `release`: takes everything down.
 pub(crate) fn release(binary: &Path) -> Result<()> {
     let ended = command(binary, &["release"])?;
-    ensure(ended.status.success(), || {
-        format!("release ended with {}: {}", ended.status, ended.output)
-    })
+    ensure(ended.status.success(), || format!("release ended with {}: {}", ended.status, ended.output))
 }

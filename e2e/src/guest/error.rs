@@ -57,11 +57,7 @@ pub(crate) type Result<T> = std::result::Result<T, HarnessError>;
 
 /// Fails with a text unless a condition holds.
 pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
-    if holds {
-        Ok(())
-    } else {
-        Err(HarnessError::Wrong(otherwise()))
-    }
+    if holds { Ok(()) } else { Err(HarnessError::Wrong(otherwise())) }
 }
 
 /// Names the file in a failed operation.
@@ -71,11 +67,7 @@ pub(crate) trait OnFile<T> {
 
 impl<T> OnFile<T> for io::Result<T> {
     fn on(self, what: &'static str, path: impl Into<PathBuf>) -> Result<T> {
-        self.map_err(|source| HarnessError::File {
-            what,
-            path: path.into(),
-            source,
-        })
+        self.map_err(|source| HarnessError::File { what, path: path.into(), source })
     }
 }
 
@@ -86,9 +78,6 @@ pub(crate) trait During<T> {
 
 impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
     fn during(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|source| HarnessError::System {
-            what: what.into(),
-            source: source.into(),
-        })
+        self.map_err(|source| HarnessError::System { what: what.into(), source: source.into() })
     }
 }

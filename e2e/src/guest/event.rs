@@ -24,8 +24,7 @@ pub(crate) struct Event {
 impl Event {
     /// Reads a `DriftEvent`; the error says which field is missing.
     pub(crate) fn parse(line: &str) -> Result<Event, String> {
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| format!("not JSON ({error}): {line}"))?;
+        let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON ({error}): {line}"))?;
         if value.get("kind").and_then(Value::as_str) != Some("DriftEvent") {
             return Err(format!("kind is not DriftEvent: {line}"));
         }
@@ -74,11 +73,7 @@ pub(crate) fn total<'a>(events: impl IntoIterator<Item = &'a Event>) -> u64 {
 
 /// The field itself or one of the object's parts: where it stands is the API's matter, not the attacks'.
 fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    value.get(name).or_else(|| {
-        ["spec", "status", "event"]
-            .iter()
-            .find_map(|part| value.get(part)?.get(name))
-    })
+    value.get(name).or_else(|| ["spec", "status", "event"].iter().find_map(|part| value.get(part)?.get(name)))
 }
 
 #[cfg(test)]
@@ -100,11 +95,7 @@ mod tests {
             let line = LINE.replace("e1", name).replace("\"count\":3", count);
             Event::parse(&line).unwrap()
         };
-        let events = [
-            of("a", "\"count\":3"),
-            of("b", "\"count\":1"),
-            of("a", "\"count\":7"),
-        ];
+        let events = [of("a", "\"count\":3"), of("b", "\"count\":1"), of("a", "\"count\":7")];
         assert_eq!(total(&events), 8);
     }
 

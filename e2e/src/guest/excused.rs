@@ -29,10 +29,7 @@ pub(crate) const EXCUSES: &[Excuse] = &[
 
 /// Why `case` cannot be run here, if it cannot.
 pub(crate) fn excuse(case: &str, kernel: (u32, u32), runtime: RuntimeKind) -> Option<&'static str> {
-    EXCUSES
-        .iter()
-        .find(|excuse| case == excuse.case && (excuse.applies)(kernel, runtime))
-        .map(|excuse| excuse.why)
+    EXCUSES.iter().find(|excuse| case == excuse.case && (excuse.applies)(kernel, runtime)).map(|excuse| excuse.why)
 }
 
 #[cfg(test)]

@@ -54,16 +54,7 @@ impl Image {
     }
 
     fn folders(&self) -> Result<()> {
-        for inside in [
-            "/proc",
-            "/sys",
-            "/dev",
-            "/run",
-            "/tmp",
-            "/vol",
-            "/drop",
-            "/fix/covered",
-        ] {
+        for inside in ["/proc", "/sys", "/dev", "/run", "/tmp", "/vol", "/drop", "/fix/covered"] {
             let path = self.path(inside);
             fs::create_dir_all(&path).on("create", &path)?;
         }
@@ -86,27 +77,14 @@ impl Image {
             let link = self.path(&format!("{victim}.link"));
             fs::hard_link(self.path(&victim), &link).on("link", &link)?;
         }
-        for name in [
-            "by-path",
-            "by-fd",
-            "in-a-folder",
-            "in-a-chroot",
-            "renamed",
-            "linked",
-            "symlinked",
-            "moved",
-        ] {
+        for name in ["by-path", "by-fd", "in-a-folder", "in-a-chroot", "renamed", "linked", "symlinked", "moved"] {
             program(&format!("/fix/prohibited/{name}"))?;
         }
         program("/fix/app/bin/server")?;
         program("/fix/app/lib/plugin")?;
         let script = format!("#!/bin/sh\necho {TOKEN}\n");
         self.write("/fix/script", script.as_bytes(), 0o755)?;
-        self.write(
-            "/fix/needs-interpreter",
-            b"#!/opt/late/interpreter\n",
-            0o755,
-        )?;
+        self.write("/fix/needs-interpreter", b"#!/opt/late/interpreter\n", 0o755)?;
         self.write("/fix/token", text.as_bytes(), 0o644)?;
         for (program, interpreter) in [
             ("needs-elf-interpreter", "/opt/late/ld.so"),
@@ -120,24 +98,14 @@ impl Image {
         program("/fix/spare-ld.so")?;
         let dangling = self.path("/fix/dangling");
         symlink("/opt/late/program", &dangling).on("link", &dangling)?;
-        self.busybox_applets(&[
-            "nc",
-            "wc",
-            "mount",
-            "umount",
-            "chroot",
-            "setsid",
-            "fallocate",
-        ])
+        self.busybox_applets(&["nc", "wc", "mount", "umount", "chroot", "setsid", "fallocate"])
     }
 
     /// Links for applets that the root lacks: most busybox images have them as hard links, some have few.
     fn busybox_applets(&self, names: &[&str]) -> Result<()> {
         let busybox = self.path("/bin/busybox");
         if !busybox.exists() {
-            return Err(HarnessError::Missing(format!(
-                "{BUSYBOX}/bin/busybox is not there"
-            )));
+            return Err(HarnessError::Missing(format!("{BUSYBOX}/bin/busybox is not there")));
         }
         for name in names {
             // Always a symlink: prohibiting a hard link would prohibit the whole of busybox.
@@ -156,14 +124,9 @@ impl Image {
             let tool = dynamic_program(name)?;
             self.copy(&tool, inside)?;
             let listed = run(LOADER, &["--list", &tool.to_string_lossy()])?;
-            for library in listed
-                .split_whitespace()
-                .filter(|word| word.starts_with('/'))
-            {
+            for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
                 let library = Path::new(library);
-                let name = library
-                    .file_name()
-                    .map(|n| n.to_string_lossy().into_owned());
+                let name = library.file_name().map(|n| n.to_string_lossy().into_owned());
                 if let (Some(name), false) = (name, library == Path::new(LOADER)) {
                     self.copy(library, &format!("/lib/x86_64-linux-gnu/{name}"))?;
                 }
@@ -222,13 +185,5 @@ fn dynamic_program(name: &str) -> Result<PathBuf> {
     let path = fs::canonicalize(&path).on("resolve", &path)?;
     let bytes = fs::read(&path).on("read", &path)?;
     let loader = LOADER.as_bytes();
-    if bytes
-        .windows(loader.len())
-        .take(4096)
-        .any(|window| window == loader)
-    {
-        Ok(path)
-    } else {
-        Err(missing())
-    }
+    if bytes.windows(loader.len()).take(4096).any(|window| window == loader) { Ok(path) } else { Err(missing()) }
 }

@@ -45,9 +45,7 @@ impl OciRuntime {
     fn must(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(arguments);
         let ended = run_within(&mut command, LIMIT)?;
-        ensure(ended.status.success(), || {
-            format!("{command:?} ended with {}: {}", ended.status, ended.output)
-        })?;
+        ensure(ended.status.success(), || format!("{command:?} ended with {}: {}", ended.status, ended.output))?;
         Ok(ended.output)
     }
 

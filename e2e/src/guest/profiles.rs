@@ -33,11 +33,7 @@ const PROHIBITED: &[&str] = &[
 
 /// A policy for the containers called `containers` (all when empty), with these `detect` fields.
 pub(crate) fn policy(name: &str, containers: &[&str], detect: &Value, prevent: bool) -> Value {
-    let scope = if containers.is_empty() {
-        json!({})
-    } else {
-        json!({"containers": containers})
-    };
+    let scope = if containers.is_empty() { json!({}) } else { json!({"containers": containers}) };
     json!({
         "apiVersion": "mooring.dev/v1alpha1",
         "kind": "ContainerDriftPolicy",
@@ -55,12 +51,7 @@ pub(crate) fn policy(name: &str, containers: &[&str], detect: &Value, prevent: b
 
 /// Drifted binaries and libraries, the simplest policy.
 pub(crate) fn drift(name: &str, containers: &[&str], prevent: bool) -> Value {
-    policy(
-        name,
-        containers,
-        &json!({"driftedBinaries": true, "driftedLibraries": true}),
-        prevent,
-    )
+    policy(name, containers, &json!({"driftedBinaries": true, "driftedLibraries": true}), prevent)
 }
 
 /// A policy that prevents everything, everywhere: volumes and libraries too.
@@ -71,8 +62,7 @@ pub(crate) fn everything(name: &str) -> Value {
 
 /// The policies of `profile` for container `id`. The first one's name is `id`.
 pub(crate) fn of_profile(profile: Profile, id: &str, prevent: bool) -> Vec<Value> {
-    let paths =
-        |list: &[&str]| -> Vec<Value> { list.iter().map(|path| json!({"path": path})).collect() };
+    let paths = |list: &[&str]| -> Vec<Value> { list.iter().map(|path| json!({"path": path})).collect() };
     let detect = |volumes: bool, libraries: bool| json!({"driftedBinaries": true, "volumeBinaries": volumes, "driftedLibraries": libraries});
     let lists = || {
         let mut detect = detect(false, true);
@@ -87,12 +77,7 @@ pub(crate) fn of_profile(profile: Profile, id: &str, prevent: bool) -> Vec<Value
         Profile::Lists => vec![policy(id, &[id], &lists(), prevent)],
         Profile::TwoPolicies => vec![
             policy(id, &[id], &lists(), prevent),
-            policy(
-                &format!("{id}-second"),
-                &[id],
-                &detect(false, true),
-                prevent,
-            ),
+            policy(&format!("{id}-second"), &[id], &detect(false, true), prevent),
         ],
     }
 }
@@ -119,10 +104,7 @@ mod tests {
     #[test]
     fn the_second_policy_has_no_exception() {
         let policies = of_profile(Profile::TwoPolicies, "c", true);
-        assert_eq!(
-            policies[0]["spec"]["detect"]["exceptions"][0]["path"],
-            "/opt/agent/bin/updater"
-        );
+        assert_eq!(policies[0]["spec"]["detect"]["exceptions"][0]["path"], "/opt/agent/bin/updater");
         assert!(policies[1]["spec"]["detect"]["exceptions"].is_null());
         assert_eq!(policies[1]["metadata"]["name"], "c-second");
     }

@@ -20,11 +20,7 @@ impl Report {
     /// A test that failed, and why; the text is put on one line.
     pub(crate) fn fail(&mut self, name: &str, why: &str) {
         self.failed += 1;
-        let why: Vec<&str> = why
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .collect();
+        let why: Vec<&str> = why.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         println!("FAIL {name}: {}", why.join(" | "));
     }
 
@@ -35,11 +31,7 @@ impl Report {
     }
 
     /// Runs one test and prints its line.
-    pub(crate) fn test<E: std::fmt::Display>(
-        &mut self,
-        name: &str,
-        body: impl FnOnce() -> Result<(), E>,
-    ) {
+    pub(crate) fn test<E: std::fmt::Display>(&mut self, name: &str, body: impl FnOnce() -> Result<(), E>) {
         let start = Instant::now();
         match body() {
             Ok(()) => self.ok(name, start.elapsed()),
@@ -50,11 +42,7 @@ impl Report {
     /// Prints the sum; true if there was at least one pass and no failure.
     #[must_use]
     pub fn finish(&self) -> bool {
-        let excused = if self.excused > 0 {
-            format!(", {} excused", self.excused)
-        } else {
-            String::new()
-        };
+        let excused = if self.excused > 0 { format!(", {} excused", self.excused) } else { String::new() };
         println!("{} passed, {} failed{excused}", self.passed, self.failed);
         self.failed == 0 && self.passed > 0
     }

@@ -36,28 +36,18 @@ impl Session {
         };
         let (sender, replies) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(output)
-                .lines()
-                .map_while(std::result::Result::ok)
-            {
+            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
             }
         });
-        let mut session = Session {
-            starter,
-            requests,
-            replies,
-            next: 0,
-        };
+        let mut session = Session { starter, requests, replies, next: 0 };
         let greeting = session.run(":").map_err(|error| {
             let said = std::fs::read_to_string(&log.0).unwrap_or_default();
             HarnessError::Wrong(format!("the container does not answer: {error}; {said}"))
         })?;
-        ensure(greeting.status == 0, || {
-            format!("/bin/sh fails: {}", greeting.output)
-        })?;
+        ensure(greeting.status == 0, || format!("/bin/sh fails: {}", greeting.output))?;
         Ok(session)
     }
 
@@ -80,18 +70,13 @@ impl Session {
             .and_then(|()| self.requests.flush())
             .during("send a script to the container")?;
         loop {
-            let line = self
-                .replies
-                .recv_timeout(limit + Duration::from_secs(10))
-                .map_err(|error| {
-                    let what = match error {
-                        RecvTimeoutError::Timeout => {
-                            "the container's first process does not answer"
-                        }
-                        RecvTimeoutError::Disconnected => "the container's first process is gone",
-                    };
-                    HarnessError::Wrong(what.into())
-                })?;
+            let line = self.replies.recv_timeout(limit + Duration::from_secs(10)).map_err(|error| {
+                let what = match error {
+                    RecvTimeoutError::Timeout => "the container's first process does not answer",
+                    RecvTimeoutError::Disconnected => "the container's first process is gone",
+                };
+                HarnessError::Wrong(what.into())
+            })?;
             // What the runtime prints on the same stream is not for us.
             if let Ok(reply) = serde_json::from_str::<Reply>(&line)
                 && reply.id == request.id
@@ -104,9 +89,7 @@ impl Session {
     /// As [`Session::run`]; a status other than 0 is an error.
     pub(crate) fn must(&mut self, script: &str) -> Result<String> {
         let reply = self.run(script)?;
-        ensure(reply.status == 0, || {
-            format!("status {} of `{script}`: {}", reply.status, reply.output)
-        })?;
+        ensure(reply.status == 0, || format!("status {} of `{script}`: {}", reply.status, reply.output))?;
         Ok(reply.output)
     }
 }

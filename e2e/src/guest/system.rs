@@ -24,17 +24,11 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Ended
     let path = std::env::temp_dir().join(format!("command-{:?}.out", thread::current().id()));
     let file = std::fs::File::create(&path).on("create", &path)?;
     let other = file.try_clone().on("duplicate", &path)?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(other)
-        .spawn()
-        .during(format!("start `{shown}`"))?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(file).stderr(other).spawn().during(format!("start `{shown}`"))?;
     let status = wait_within(&mut child, limit);
     let mut bytes = Vec::new();
-    std::fs::File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .on("read", &path)?;
+    std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).on("read", &path)?;
     let output = String::from_utf8_lossy(&bytes).into_owned();
     match status {
         Some(status) => Ok(Ended { status, output }),
@@ -102,8 +96,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) -> Result<()> {
 pub(crate) fn kernel() -> Result<(u32, u32)> {
     let path = Path::new("/proc/sys/kernel/osrelease");
     let release = std::fs::read_to_string(path).on("read", path)?;
-    parse_release(&release)
-        .ok_or_else(|| HarnessError::Wrong(format!("kernel release {release:?} is not M.N…")))
+    parse_release(&release).ok_or_else(|| HarnessError::Wrong(format!("kernel release {release:?} is not M.N…")))
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {
@@ -128,20 +121,8 @@ pub(crate) fn drop_caches() -> Result<()> {
 
 /// The first of `candidates` in the usual folders that is an executable file.
 pub(crate) fn find_program(names: &[&str]) -> Option<std::path::PathBuf> {
-    let folders = [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ];
-    names.iter().find_map(|name| {
-        folders
-            .iter()
-            .map(|folder| Path::new(folder).join(name))
-            .find(|path| path.is_file())
-    })
+    let folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    names.iter().find_map(|name| folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file()))
 }
 
 #[cfg(test)]

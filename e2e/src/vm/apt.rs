@@ -11,23 +11,12 @@ use super::cache::{Cache, make_folder};
 use super::{Error, process};
 
 /// Where Debian keeps the archive's keys; the name changed once.
-const KEYRINGS: [&str; 2] = [
-    "/usr/share/keyrings/debian-archive-keyring.gpg",
-    "/usr/share/keyrings/debian-archive-keyring.pgp",
-];
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// Suites that only Debian has: by these its mirror is told from other vendors' in the machine's sources.
-const SUITES: [&str; 9] = [
-    "bullseye",
-    "bookworm",
-    "trixie",
-    "forky",
-    "sid",
-    "oldstable",
-    "stable",
-    "testing",
-    "unstable",
-];
+const SUITES: [&str; 9] =
+    ["bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"];
 
 /// Where packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +41,7 @@ impl Mirror {
     /// [`Error::NoMirror`] when its sources name none of Debian's suites.
     pub fn of_machine() -> Result<Self, Error> {
         let mut paths = vec![PathBuf::from("/etc/apt/sources.list")];
-        let parts = fs::read_dir("/etc/apt/sources.list.d")
-            .into_iter()
-            .flatten()
-            .flatten();
+        let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
         let mut parts: Vec<PathBuf> = parts.map(|entry| entry.path()).collect();
         parts.sort();
         paths.append(&mut parts);
@@ -77,41 +63,23 @@ impl Mirror {
     #[must_use]
     pub fn at(main: &str) -> Self {
         let main = main.trim_end_matches('/').to_owned();
-        Self {
-            security: format!("{main}-security"),
-            main,
-        }
+        Self { security: format!("{main}-security"), main }
     }
 
     fn among(sources: &[Source]) -> Option<Self> {
         let with = |wanted: &dyn Fn(&str) -> bool| {
-            sources
-                .iter()
-                .find(|source| source.suites.iter().any(|suite| wanted(suite)))
+            sources.iter().find(|source| source.suites.iter().any(|suite| wanted(suite)))
         };
         let main = with(&|suite| SUITES.contains(&suite))?;
-        let security = with(&|suite| {
-            suite
-                .strip_suffix("-security")
-                .is_some_and(|release| SUITES.contains(&release))
-        });
+        let security = with(&|suite| suite.strip_suffix("-security").is_some_and(|release| SUITES.contains(&release)));
         let guessed = Self::at(&main.uri);
-        let security = security.map_or(guessed.security, |source| {
-            source.uri.trim_end_matches('/').to_owned()
-        });
-        Some(Self {
-            security,
-            main: guessed.main,
-        })
+        let security = security.map_or(guessed.security, |source| source.uri.trim_end_matches('/').to_owned());
+        Some(Self { security, main: guessed.main })
     }
 
     /// The line of a `sources.list` for a suite.
     fn line(&self, suite: &str, keyring: &str) -> String {
-        let address = if suite.ends_with("-security") {
-            &self.security
-        } else {
-            &self.main
-        };
+        let address = if suite.ends_with("-security") { &self.security } else { &self.main };
         format!("deb [arch=amd64 signed-by={keyring}] {address} {suite} main\n")
     }
 
@@ -120,14 +88,8 @@ impl Mirror {
     /// # Errors
     /// [`Error::NoKeyring`].
     pub fn sources(&self, suites: &[&str]) -> Result<String, Error> {
-        let keyring = KEYRINGS
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .ok_or(Error::NoKeyring)?;
-        Ok(suites
-            .iter()
-            .map(|suite| self.line(suite, keyring))
-            .collect())
+        let keyring = KEYRINGS.into_iter().find(|path| Path::new(path).exists()).ok_or(Error::NoKeyring)?;
+        Ok(suites.iter().map(|suite| self.line(suite, keyring)).collect())
     }
 }
 
@@ -138,17 +100,10 @@ fn line_sources(text: &str) -> Vec<Source> {
             continue;
         };
         let rest = rest.trim_start();
-        let rest = if rest.starts_with('[') {
-            rest.split_once(']').map_or("", |(_, rest)| rest)
-        } else {
-            rest
-        };
+        let rest = if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
         let mut words = rest.split_whitespace();
         if let (Some(uri), Some(suite)) = (words.next(), words.next()) {
-            sources.push(Source {
-                uri: uri.to_owned(),
-                suites: vec![suite.to_owned()],
-            });
+            sources.push(Source { uri: uri.to_owned(), suites: vec![suite.to_owned()] });
         }
     }
     sources
@@ -156,26 +111,14 @@ fn line_sources(text: &str) -> Vec<Source> {
 
 fn deb822_sources(text: &str) -> Vec<Source> {
     let words = |stanza: &Stanza, field: &str| -> Vec<String> {
-        stanza
-            .get(field)
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
+        stanza.get(field).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     };
     let mut sources = Vec::new();
     for stanza in stanzas(text) {
-        let disabled = stanza
-            .get("Enabled")
-            .is_some_and(|value| value.eq_ignore_ascii_case("no"));
+        let disabled = stanza.get("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no"));
         let binary = words(&stanza, "Types").iter().any(|kind| kind == "deb");
-        if let (Some(uri), true, false) =
-            (words(&stanza, "URIs").into_iter().next(), binary, disabled)
-        {
-            sources.push(Source {
-                uri,
-                suites: words(&stanza, "Suites"),
-            });
+        if let (Some(uri), true, false) = (words(&stanza, "URIs").into_iter().next(), binary, disabled) {
+            sources.push(Source { uri, suites: words(&stanza, "Suites") });
         }
     }
     sources
@@ -189,20 +132,14 @@ impl Stanza {
     /// The value of a field, its continuation lines joined.
     #[must_use]
     pub fn get(&self, field: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(field))
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(field)).map(|(_, value)| value.as_str())
     }
 
     /// The names of the packages that this one depends on; of alternatives the first.
     #[must_use]
     pub fn depends(&self) -> Vec<String> {
         let names = self.get("Depends").unwrap_or_default().split(',');
-        names
-            .filter_map(|one| one.split_whitespace().next())
-            .map(str::to_owned)
-            .collect()
+        names.filter_map(|one| one.split_whitespace().next()).map(str::to_owned).collect()
     }
 }
 
@@ -211,11 +148,7 @@ impl Stanza {
 pub fn stanzas(text: &str) -> Vec<Stanza> {
     let mut found = Vec::new();
     let mut current = Stanza::default();
-    for line in text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .chain([""])
-    {
+    for line in text.lines().filter(|line| !line.starts_with('#')).chain([""]) {
         if line.trim().is_empty() {
             if !current.0.is_empty() {
                 found.push(std::mem::take(&mut current));
@@ -252,15 +185,8 @@ impl Index {
         }
         let list = folder.join("sources.list");
         fs::write(&list, mirror.sources(suites)?).map_err(Error::io("write", &list))?;
-        let index = Self {
-            folder,
-            suites: suites.join(", "),
-        };
-        process::output(
-            index
-                .apt("apt-get")
-                .args(["update", "-qq", "--error-on=any"]),
-        )?;
+        let index = Self { folder, suites: suites.join(", ") };
+        process::output(index.apt("apt-get").args(["update", "-qq", "--error-on=any"]))?;
         Ok(index)
     }
 
@@ -298,31 +224,17 @@ impl Index {
     /// # Errors
     /// [`Error::NotInSuite`], with the names that resemble it.
     pub fn show(&self, package: &str) -> Result<Stanza, Error> {
-        let shown =
-            process::output(
-                self.apt("apt-cache")
-                    .args(["show", "--no-all-versions", package]),
-            );
+        let shown = process::output(self.apt("apt-cache").args(["show", "--no-all-versions", package]));
         let text = shown.unwrap_or_default();
         if let Some(stanza) = stanzas(&String::from_utf8_lossy(&text)).into_iter().next() {
             return Ok(stanza);
         }
-        let head = package
-            .split(|letter: char| letter.is_ascii_digit())
-            .next()
-            .unwrap_or(package);
+        let head = package.split(|letter: char| letter.is_ascii_digit()).next().unwrap_or(package);
         let names = process::output(self.apt("apt-cache").args(["pkgnames", head]))?;
-        let mut names: Vec<String> = String::from_utf8_lossy(&names)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let mut names: Vec<String> = String::from_utf8_lossy(&names).lines().map(str::to_owned).collect();
         names.sort();
         names.truncate(20);
-        Err(Error::NotInSuite {
-            suite: self.suites.clone(),
-            wanted: package.to_owned(),
-            offered: names.join(" "),
-        })
+        Err(Error::NotInSuite { suite: self.suites.clone(), wanted: package.to_owned(), offered: names.join(" ") })
     }
 
     /// Downloads packages (`name` or `name=version`) and unpacks them over each other into `tree`.
@@ -332,12 +244,7 @@ impl Index {
     pub fn unpack(&self, packages: &[String], scratch: &Path, tree: &Path) -> Result<(), Error> {
         make_folder(scratch)?;
         make_folder(tree)?;
-        process::output(
-            self.apt("apt-get")
-                .args(["download", "-qq"])
-                .args(packages)
-                .current_dir(scratch),
-        )?;
+        process::output(self.apt("apt-get").args(["download", "-qq"]).args(packages).current_dir(scratch))?;
         for entry in fs::read_dir(scratch).map_err(Error::io("read", scratch))? {
             let path = entry.map_err(Error::io("read", scratch))?.path();
             if path.extension().is_some_and(|extension| extension == "deb") {
@@ -371,10 +278,7 @@ mod tests {
         let mirror = Mirror::among(&line_sources(text)).unwrap();
         assert_eq!(mirror, Mirror::at("http://d.example/debian"));
         assert_eq!(mirror.security, "http://d.example/debian-security");
-        assert_eq!(
-            Mirror::among(&line_sources("deb http://v.example/apt tool main")),
-            None
-        );
+        assert_eq!(Mirror::among(&line_sources("deb http://v.example/apt tool main")), None);
     }
 
     #[test]
@@ -384,10 +288,7 @@ mod tests {
             mirror.line("bullseye-security", "/k"),
             "deb [arch=amd64 signed-by=/k] http://m.example/debian-security bullseye-security main\n"
         );
-        assert_eq!(
-            mirror.line("sid", "/k"),
-            "deb [arch=amd64 signed-by=/k] http://m.example/debian sid main\n"
-        );
+        assert_eq!(mirror.line("sid", "/k"), "deb [arch=amd64 signed-by=/k] http://m.example/debian sid main\n");
     }
 
     #[test]

@@ -31,10 +31,7 @@ impl std::str::FromStr for Payload {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             Some((file, path)) if !file.is_empty() && path.starts_with('/') && path.len() > 1 => {
-                Ok(Self {
-                    file: PathBuf::from(file),
-                    path: path.trim_end_matches('/').to_owned(),
-                })
+                Ok(Self { file: PathBuf::from(file), path: path.trim_end_matches('/').to_owned() })
             }
             _ => Err(Error::Payload(text.to_owned())),
         }
@@ -64,11 +61,7 @@ pub fn write_initrd(path: &Path, kernel: &Cached) -> Result<(), Error> {
     let (modules, busybox) = (kernel.modules()?, read(&kernel.busybox())?);
     let mut loaded = Vec::new();
     for module in modules {
-        let name = module
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         loaded.push((name, read(&module)?));
     }
     write(path, |archive| {
@@ -77,9 +70,7 @@ pub fn write_initrd(path: &Path, kernel: &Cached) -> Result<(), Error> {
         }
         archive.file("init", 0o755, FIRST_STAGE.as_bytes())?;
         archive.file("busybox", 0o755, &busybox)?;
-        loaded
-            .iter()
-            .try_for_each(|(name, module)| archive.file(&format!("modules/{name}"), 0o644, module))
+        loaded.iter().try_for_each(|(name, module)| archive.file(&format!("modules/{name}"), 0o644, module))
     })
 }
 
@@ -90,31 +81,16 @@ pub fn write_initrd(path: &Path, kernel: &Cached) -> Result<(), Error> {
 pub fn write_job(path: &Path, job: &Job) -> Result<(), Error> {
     let mut carried = Vec::new();
     for payload in &job.payload {
-        gather(
-            &payload.file,
-            payload.path.trim_start_matches('/'),
-            &mut carried,
-        )?;
+        gather(&payload.file, payload.path.trim_start_matches('/'), &mut carried)?;
     }
     write(path, |archive| {
         archive.file(&format!("{JOB}/init"), 0o755, SECOND_STAGE.as_bytes())?;
-        archive.file(
-            &format!("{JOB}/command"),
-            0o644,
-            format!("exec {}\n", words(&job.command)).as_bytes(),
-        )?;
-        let environment = if job.environment.is_empty() {
-            String::new()
-        } else {
-            format!("export {}\n", words(&job.environment))
-        };
+        archive.file(&format!("{JOB}/command"), 0o644, format!("exec {}\n", words(&job.command)).as_bytes())?;
+        let environment =
+            if job.environment.is_empty() { String::new() } else { format!("export {}\n", words(&job.environment)) };
         archive.file(&format!("{JOB}/environment"), 0o644, environment.as_bytes())?;
         if let Some((rows, columns)) = job.shell {
-            archive.file(
-                &format!("{JOB}/shell"),
-                0o644,
-                format!("{rows} {columns}\n").as_bytes(),
-            )?;
+            archive.file(&format!("{JOB}/shell"), 0o644, format!("{rows} {columns}\n").as_bytes())?;
         }
         if job.out {
             archive.file(&format!("{JOB}/out"), 0o644, &[])?;
@@ -129,10 +105,7 @@ pub fn write_job(path: &Path, job: &Job) -> Result<(), Error> {
 
 /// Words of a shell command, whatever is in them.
 fn words(words: &[String]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
-        .collect();
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
     quoted.join(" ")
 }
 
@@ -144,11 +117,7 @@ fn gather(file: &Path, inside: &str, carried: &mut Vec<(PathBuf, String)>) -> Re
     }
     for entry in fs::read_dir(file).map_err(Error::io("read the payload", file))? {
         let entry = entry.map_err(Error::io("read the payload", file))?;
-        gather(
-            &entry.path(),
-            &format!("{inside}/{}", entry.file_name().to_string_lossy()),
-            carried,
-        )?;
+        gather(&entry.path(), &format!("{inside}/{}", entry.file_name().to_string_lossy()), carried)?;
     }
     Ok(())
 }
@@ -157,16 +126,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(Error::io("read", path))
 }
 
-fn write(
-    path: &Path,
-    fill: impl Fn(&mut Archive<BufWriter<File>>) -> std::io::Result<()>,
-) -> Result<(), Error> {
+fn write(path: &Path, fill: impl Fn(&mut Archive<BufWriter<File>>) -> std::io::Result<()>) -> Result<(), Error> {
     let target = File::create(path).map_err(Error::io("create", path))?;
     let mut archive = Archive::new(BufWriter::new(target));
-    fill(&mut archive)
-        .and_then(|()| archive.finish())
-        .map(drop)
-        .map_err(Error::io("write", path))
+    fill(&mut archive).and_then(|()| archive.finish()).map(drop).map_err(Error::io("write", path))
 }
 
 #[cfg(test)]
@@ -176,13 +139,7 @@ mod tests {
     #[test]
     fn payloads() {
         let payload: Payload = "target/x:/usr/bin/x".parse().unwrap();
-        assert_eq!(
-            payload,
-            Payload {
-                file: "target/x".into(),
-                path: "/usr/bin/x".to_owned()
-            }
-        );
+        assert_eq!(payload, Payload { file: "target/x".into(), path: "/usr/bin/x".to_owned() });
         for wrong in ["x", "x:relative", ":/x", "x:", "x:/"] {
             let error = wrong.parse::<Payload>().unwrap_err().to_string();
             assert!(error.contains("FILE:PATH"), "{wrong}: {error}");
@@ -191,31 +148,17 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_words() {
-        let wild = [
-            "a b".to_owned(),
-            String::new(),
-            "it's \"$HOME\" `x`\n".to_owned(),
-        ];
+        let wild = ["a b".to_owned(), String::new(), "it's \"$HOME\" `x`\n".to_owned()];
         let script = format!("printf '<%s>' {}", words(&wild));
-        let printed =
-            crate::vm::process::output(crate::vm::process::tool("sh").args(["-c", &script]))
-                .unwrap();
-        assert_eq!(
-            String::from_utf8(printed).unwrap(),
-            "<a b><><it's \"$HOME\" `x`\n>"
-        );
+        let printed = crate::vm::process::output(crate::vm::process::tool("sh").args(["-c", &script])).unwrap();
+        assert_eq!(String::from_utf8(printed).unwrap(), "<a b><><it's \"$HOME\" `x`\n>");
     }
 
     #[test]
     fn a_missing_payload_is_named() {
         let payload = vec!["/nonexistent/thing:/x".parse().unwrap()];
-        let job = Job {
-            payload,
-            ..Job::default()
-        };
-        let error = write_job(&std::env::temp_dir().join("mooring-job"), &job)
-            .unwrap_err()
-            .to_string();
+        let job = Job { payload, ..Job::default() };
+        let error = write_job(&std::env::temp_dir().join("mooring-job"), &job).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/thing"), "{error}");
     }
 }

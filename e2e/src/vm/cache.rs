@@ -25,11 +25,7 @@ impl Cache {
     /// The user's cache: `$XDG_CACHE_HOME/mooring`, or else `~/.cache/mooring`.
     #[must_use]
     pub fn of_user() -> Self {
-        let variable = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = variable("XDG_CACHE_HOME")
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
             .unwrap_or_else(std::env::temp_dir);
@@ -76,9 +72,7 @@ impl Cache {
                 Err(error) => return Err(Error::io("create", &path)(error)),
             }
         }
-        Err(Error::io("create a folder in", &base)(
-            std::io::ErrorKind::AlreadyExists.into(),
-        ))
+        Err(Error::io("create a folder in", &base)(std::io::ErrorKind::AlreadyExists.into()))
     }
 }
 
@@ -116,12 +110,7 @@ impl Drop for Scratch {
 /// Removes what runs left behind that were killed.
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let owner = entry
-            .file_name()
-            .to_string_lossy()
-            .split('-')
-            .next()
-            .and_then(|pid| pid.parse::<u32>().ok());
+        let owner = entry.file_name().to_string_lossy().split('-').next().and_then(|pid| pid.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -143,12 +132,7 @@ pub fn make_folder(path: &Path) -> Result<(), Error> {
 pub fn publish(folder: &Path, target: &Path) -> Result<(), Error> {
     let mut names = files(folder)?;
     names.retain(|name| name != SUMS);
-    let sums = process::output(
-        process::tool("sha256sum")
-            .arg("--")
-            .args(&names)
-            .current_dir(folder),
-    )?;
+    let sums = process::output(process::tool("sha256sum").arg("--").args(&names).current_dir(folder))?;
     let list = folder.join(SUMS);
     fs::write(&list, sums).map_err(Error::io("write", &list))?;
     if let Some(parent) = target.parent() {
@@ -165,9 +149,7 @@ pub fn publish(folder: &Path, target: &Path) -> Result<(), Error> {
 pub fn verify(folder: &Path) -> bool {
     folder.join(SUMS).is_file()
         && process::output(
-            process::tool("sha256sum")
-                .args(["--check", "--status", "--strict", SUMS])
-                .current_dir(folder),
+            process::tool("sha256sum").args(["--check", "--status", "--strict", SUMS]).current_dir(folder),
         )
         .is_ok()
 }
@@ -176,24 +158,13 @@ pub fn verify(folder: &Path) -> bool {
 #[must_use]
 pub fn fresh(file: &Path, age: Duration) -> bool {
     let written = fs::metadata(file).and_then(|metadata| metadata.modified());
-    written.is_ok_and(|written| {
-        SystemTime::now()
-            .duration_since(written)
-            .unwrap_or_default()
-            < age
-    })
+    written.is_ok_and(|written| SystemTime::now().duration_since(written).unwrap_or_default() < age)
 }
 
 fn files(folder: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        names.push(
-            entry
-                .map_err(Error::io("read", folder))?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
+        names.push(entry.map_err(Error::io("read", folder))?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
     Ok(names)
@@ -204,8 +175,7 @@ mod tests {
     use super::*;
 
     fn cache(name: &str) -> Cache {
-        let root =
-            std::env::temp_dir().join(format!("mooring-cache-{name}-{}", std::process::id()));
+        let root = std::env::temp_dir().join(format!("mooring-cache-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         Cache::at(root)
     }

@@ -16,11 +16,7 @@ pub struct Archive<W> {
 impl<W: Write> Archive<W> {
     /// An empty archive.
     pub fn new(out: W) -> Self {
-        Self {
-            out,
-            written: 0,
-            inode: 0,
-        }
+        Self { out, written: 0, inode: 0 }
     }
 
     /// Adds a folder; its parents must have been added before.
@@ -54,8 +50,7 @@ impl<W: Write> Archive<W> {
 
     fn entry(&mut self, path: &str, mode: u32, data: &[u8]) -> io::Result<()> {
         self.inode += 1;
-        let size = u32::try_from(data.len())
-            .map_err(|_| io::Error::other("more than 4 GiB in one file"))?;
+        let size = u32::try_from(data.len()).map_err(|_| io::Error::other("more than 4 GiB in one file"))?;
         let name = u32::try_from(path.len() + 1).map_err(|_| io::Error::other("path too long"))?;
         let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
         // inode, mode, uid, gid, links, mtime, size, device (2), device node (2), length of the name, checksum
@@ -99,17 +94,9 @@ mod tests {
         assert_eq!(&bytes[..6], b"070701");
         assert_eq!(&bytes[14..22], b"000081ED", "mode");
         assert_eq!(&bytes[54..62], b"00000005", "size");
-        assert_eq!(
-            &bytes[94..102],
-            b"00000003",
-            "length of the name with its end"
-        );
+        assert_eq!(&bytes[94..102], b"00000003", "length of the name with its end");
         assert_eq!(&bytes[110..113], b"hi\0");
-        assert_eq!(
-            &bytes[116..121],
-            b"abcde",
-            "data begins at a multiple of four"
-        );
+        assert_eq!(&bytes[116..121], b"abcde", "data begins at a multiple of four");
         assert_eq!(&bytes[124..130], b"070701", "so does the next header");
         assert_eq!(bytes.len() % 512, 0);
     }
@@ -121,9 +108,7 @@ mod tests {
         archive.file("a/b", 0o644, b"x").unwrap();
         let bytes = archive.finish().unwrap();
         let mut busybox = crate::vm::process::tool("busybox");
-        if let Ok(listing) =
-            crate::vm::process::output_with_input(busybox.args(["cpio", "-t"]), &bytes)
-        {
+        if let Ok(listing) = crate::vm::process::output_with_input(busybox.args(["cpio", "-t"]), &bytes) {
             assert_eq!(String::from_utf8(listing).unwrap(), "a\na/b\n");
         }
     }

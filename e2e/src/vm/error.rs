@@ -71,9 +71,7 @@ pub enum Error {
         console: String,
     },
     /// The guest's time was up.
-    #[error(
-        "kernel {kernel}: no exit status within {seconds} s: {what}\n--- the console's last lines ---\n{console}"
-    )]
+    #[error("kernel {kernel}: no exit status within {seconds} s: {what}\n--- the console's last lines ---\n{console}")]
     Timeout {
         /// The kernel's name.
         kernel: String,
@@ -89,10 +87,6 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with what was tried on which path; for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }

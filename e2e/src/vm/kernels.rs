@@ -30,26 +30,10 @@ pub struct Kernel {
 
 /// Every kernel that the matrix runs on, oldest first.
 pub const KERNELS: [Kernel; 4] = [
-    Kernel {
-        name: "5.10",
-        suites: &["bullseye", "bullseye-security"],
-        rolling: false,
-    },
-    Kernel {
-        name: "6.1",
-        suites: &["bookworm", "bookworm-security"],
-        rolling: false,
-    },
-    Kernel {
-        name: "6.12",
-        suites: &["trixie", "trixie-security"],
-        rolling: false,
-    },
-    Kernel {
-        name: "7.2",
-        suites: &["sid"],
-        rolling: true,
-    },
+    Kernel { name: "5.10", suites: &["bullseye", "bullseye-security"], rolling: false },
+    Kernel { name: "6.1", suites: &["bookworm", "bookworm-security"], rolling: false },
+    Kernel { name: "6.12", suites: &["trixie", "trixie-security"], rolling: false },
+    Kernel { name: "7.2", suites: &["sid"], rolling: true },
 ];
 
 /// A kernel in the cache.
@@ -97,10 +81,7 @@ impl std::str::FromStr for Kernel {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let names = KERNELS.map(|kernel| kernel.name).join(", ");
-        KERNELS
-            .into_iter()
-            .find(|kernel| kernel.name == name)
-            .ok_or(format!("no kernel `{name}`; there are {names}"))
+        KERNELS.into_iter().find(|kernel| kernel.name == name).ok_or(format!("no kernel `{name}`; there are {names}"))
     }
 }
 
@@ -108,11 +89,7 @@ impl std::str::FromStr for Kernel {
 ///
 /// # Errors
 /// When neither has it.
-pub fn ensure(
-    cache: &Cache,
-    kernel: Kernel,
-    mirror: &dyn Fn() -> Result<Mirror, Error>,
-) -> Result<Cached, Error> {
+pub fn ensure(cache: &Cache, kernel: Kernel, mirror: &dyn Fn() -> Result<Mirror, Error>) -> Result<Cached, Error> {
     let folder = cache.path("kernels").join(kernel.name);
     let current = folder.join("current");
     let mut lock = None;
@@ -134,10 +111,7 @@ pub fn ensure(
     let (index, cached) = match (outcome, cached) {
         (Ok(index), cached) => (index, cached),
         (Err(error), Some(cached)) => {
-            say(format!(
-                "kernel {}: {} of the cache is used, because {error}",
-                kernel.name, cached.release
-            ));
+            say(format!("kernel {}: {} of the cache is used, because {error}", kernel.name, cached.release));
             return Ok(cached);
         }
         (Err(error), None) => return Err(error),
@@ -149,13 +123,7 @@ pub fn ensure(
         return from_cache(kernel, &folder, &current).ok_or_else(|| lost(&folder));
     }
     let step = Step::begin(format!("kernel {}: downloading {release}", kernel.name));
-    download(
-        cache,
-        &index,
-        &packages,
-        &release,
-        &folder.join(kept_as(&release)),
-    )?;
+    download(cache, &index, &packages, &release, &folder.join(kept_as(&release)))?;
     mark(&current, &release)?;
     step.done();
     from_cache(kernel, &folder, &current).ok_or_else(|| lost(&folder))
@@ -181,17 +149,10 @@ fn from_cache(kernel: Kernel, folder: &Path, current: &Path) -> Option<Cached> {
         return None;
     }
     if !cache::verify(&folder) {
-        say(format!(
-            "kernel {}: {release} in the cache is damaged and will be fetched again",
-            kernel.name
-        ));
+        say(format!("kernel {}: {release} in the cache is damaged and will be fetched again", kernel.name));
         return None;
     }
-    Some(Cached {
-        kernel,
-        release,
-        folder,
-    })
+    Some(Cached { kernel, release, folder })
 }
 
 /// The release that a suite has now, and the packages it is made of: one, or from 7.x on several.
@@ -210,21 +171,13 @@ fn resolve(
         }
     }
     packages.sort();
-    let release = packages
-        .iter()
-        .find_map(|name| release_of(name))
-        .unwrap_or_default()
-        .to_owned();
+    let release = packages.iter().find_map(|name| release_of(name)).unwrap_or_default().to_owned();
     let ends = |rest: &str| !rest.starts_with(|letter: char| letter.is_ascii_digit());
     if release.strip_prefix(kernel.name).is_some_and(ends) {
         return Ok((release, packages));
     }
     if kernel.rolling && !release.is_empty() {
-        say(format!(
-            "kernel {}: {} has moved on to {release}, which is used",
-            kernel.name,
-            kernel.suites.join(", ")
-        ));
+        say(format!("kernel {}: {} has moved on to {release}, which is used", kernel.name, kernel.suites.join(", ")));
         return Ok((release, packages));
     }
     Err(Error::NotInSuite {
@@ -241,25 +194,13 @@ fn kept_as(release: &str) -> String {
 
 /// The release in a kernel package's name: `6.12.1+deb13-cloud-amd64` of `linux-image-6.12.1+deb13-cloud-amd64`.
 fn release_of(package: &str) -> Option<&str> {
-    let kinds = [
-        "linux-image-",
-        "linux-binary-",
-        "linux-modules-",
-        "linux-base-",
-    ];
+    let kinds = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
     let release = kinds.iter().find_map(|kind| package.strip_prefix(kind))?;
-    (release.starts_with(|letter: char| letter.is_ascii_digit())
-        && release.ends_with("-cloud-amd64"))
-    .then_some(release)
+    (release.starts_with(|letter: char| letter.is_ascii_digit()) && release.ends_with("-cloud-amd64"))
+        .then_some(release)
 }
 
-fn download(
-    cache: &Cache,
-    index: &Index,
-    packages: &[String],
-    release: &str,
-    target: &Path,
-) -> Result<(), Error> {
+fn download(cache: &Cache, index: &Index, packages: &[String], release: &str, target: &Path) -> Result<(), Error> {
     let scratch = cache.scratch("kernel")?;
     let tree = scratch.path().join("tree");
     let mut wanted = packages.to_vec();
@@ -268,9 +209,7 @@ fn download(
     let built = scratch.folder("built")?;
     let copy = |from: &Path, name: &str| {
         let to = built.join(name);
-        fs::copy(from, &to)
-            .map(drop)
-            .map_err(Error::io("copy", from))
+        fs::copy(from, &to).map(drop).map_err(Error::io("copy", from))
     };
     let places = [
         format!("boot/vmlinuz-{release}"),
@@ -278,21 +217,9 @@ fn download(
         format!("lib/modules/{release}/vmlinuz"),
     ];
     copy(&first(&tree, &places)?, "vmlinuz")?;
-    copy(
-        &first(
-            &tree,
-            &["bin/busybox".to_owned(), "usr/bin/busybox".to_owned()],
-        )?,
-        "busybox",
-    )?;
-    let places = [
-        format!("usr/lib/modules/{release}"),
-        format!("lib/modules/{release}"),
-    ];
-    for (number, (name, module)) in modules::for_guest(&first(&tree, &places)?)?
-        .into_iter()
-        .enumerate()
-    {
+    copy(&first(&tree, &["bin/busybox".to_owned(), "usr/bin/busybox".to_owned()])?, "busybox")?;
+    let places = [format!("usr/lib/modules/{release}"), format!("lib/modules/{release}")];
+    for (number, (name, module)) in modules::for_guest(&first(&tree, &places)?)?.into_iter().enumerate() {
         let path = built.join(format!("{number:02}-{name}.ko"));
         fs::write(&path, module).map_err(Error::io("write", &path))?;
     }
@@ -300,15 +227,11 @@ fn download(
 }
 
 fn first(tree: &Path, places: &[String]) -> Result<PathBuf, Error> {
-    places
-        .iter()
-        .map(|place| tree.join(place))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::NotInSuite {
-            suite: "the kernel's package".to_owned(),
-            wanted: places.join(" or "),
-            offered: "other files".to_owned(),
-        })
+    places.iter().map(|place| tree.join(place)).find(|path| path.exists()).ok_or_else(|| Error::NotInSuite {
+        suite: "the kernel's package".to_owned(),
+        wanted: places.join(" or "),
+        offered: "other files".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -318,9 +241,7 @@ mod tests {
 
     fn index(text: &'static str) -> impl Fn(&str) -> Result<crate::vm::apt::Stanza, Error> {
         move |name| {
-            let found = stanzas(text)
-                .into_iter()
-                .find(|stanza| stanza.get("Package") == Some(name));
+            let found = stanzas(text).into_iter().find(|stanza| stanza.get("Package") == Some(name));
             found.ok_or_else(|| Error::NotInSuite {
                 suite: String::new(),
                 wanted: name.to_owned(),
@@ -341,20 +262,14 @@ mod tests {
     fn a_split_kernel_is_found_through_its_dependencies() {
         let (release, packages) = resolve(KERNELS[3], &index(SPLIT)).unwrap();
         assert_eq!(release, "7.2.13+deb14-cloud-amd64");
-        let kinds: Vec<&str> = packages
-            .iter()
-            .map(|name| name.split('-').nth(1).unwrap())
-            .collect();
+        let kinds: Vec<&str> = packages.iter().map(|name| name.split('-').nth(1).unwrap()).collect();
         assert_eq!(kinds, ["base", "binary", "image", "modules"]);
     }
 
     #[test]
     fn a_suite_that_moved_on_is_named_with_what_it_has() {
         let error = resolve(KERNELS[1], &index(SPLIT)).unwrap_err().to_string();
-        assert!(
-            error.contains("bookworm") && error.contains("6.1") && error.contains("7.2.13"),
-            "{error}"
-        );
+        assert!(error.contains("bookworm") && error.contains("6.1") && error.contains("7.2.13"), "{error}");
         // 6.1 is not 6.12.
         let text = "Package: linux-image-cloud-amd64\nDepends: linux-image-6.12.1-cloud-amd64\n\nPackage: linux-image-6.12.1-cloud-amd64\n";
         assert!(resolve(KERNELS[1], &index(text)).is_err());
@@ -363,10 +278,7 @@ mod tests {
     #[test]
     fn sid_may_move_on() {
         let text = "Package: linux-image-cloud-amd64\nDepends: linux-image-7.3.1-cloud-amd64\n\nPackage: linux-image-7.3.1-cloud-amd64\n";
-        assert_eq!(
-            resolve(KERNELS[3], &index(text)).unwrap().0,
-            "7.3.1-cloud-amd64"
-        );
+        assert_eq!(resolve(KERNELS[3], &index(text)).unwrap().0, "7.3.1-cloud-amd64");
         let empty = "Package: linux-image-cloud-amd64\n";
         assert!(resolve(KERNELS[3], &index(empty)).is_err());
     }

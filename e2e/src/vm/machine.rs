@@ -40,9 +40,7 @@ impl Machine {
     pub fn kernel_line(&self) -> String {
         let console = if self.terminal { "ttyS1" } else { "ttyS0" };
         // An oops ends the guest: a kernel that went on after one would tell nothing that can be relied on.
-        let mut words = vec![format!(
-            "console={console} quiet panic=-1 oops=panic mitigations=off"
-        )];
+        let mut words = vec![format!("console={console} quiet panic=-1 oops=panic mitigations=off")];
         words.extend(self.lsm.iter().map(|lsm| format!("lsm={lsm}")));
         if self.icount {
             words.push("nokaslr norandmaps".to_owned());
@@ -56,82 +54,28 @@ impl Machine {
     pub fn arguments(&self, files: &Files) -> Vec<String> {
         let folder = files.folder.display();
         let mut arguments: Vec<String> = Vec::new();
-        let mut add =
-            |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
         if self.icount {
-            add(&[
-                "-accel",
-                "tcg,thread=single",
-                "-icount",
-                "shift=0,sleep=off",
-                "-smp",
-                "1",
-            ]);
-            add(&[
-                "-cpu",
-                "max,-rdrand,-rdseed",
-                "-rtc",
-                "base=2026-01-01,clock=vm",
-            ]);
+            add(&["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]);
+            add(&["-cpu", "max,-rdrand,-rdseed", "-rtc", "base=2026-01-01,clock=vm"]);
         } else {
             add(&["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max"]);
         }
-        add(&[
-            "-m",
-            &self.memory.to_string(),
-            "-display",
-            "none",
-            "-no-reboot",
-            "-nodefaults",
-            "-monitor",
-            "none",
-        ]);
+        add(&["-m", &self.memory.to_string(), "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"]);
         if self.terminal {
-            add(&[
-                "-chardev",
-                "stdio,id=terminal,signal=off",
-                "-serial",
-                "chardev:terminal",
-            ]);
+            add(&["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]);
         }
-        add(&[
-            "-chardev",
-            &format!("file,id=console,path={folder}/console"),
-            "-serial",
-            "chardev:console",
-        ]);
-        add(&[
-            "-kernel",
-            &files.kernel.display().to_string(),
-            "-initrd",
-            &format!("{folder}/initrd"),
-        ]);
+        add(&["-chardev", &format!("file,id=console,path={folder}/console"), "-serial", "chardev:console"]);
+        add(&["-kernel", &files.kernel.display().to_string(), "-initrd", &format!("{folder}/initrd")]);
         add(&["-append", &self.kernel_line()]);
         let root = files.root.display();
-        add(&[
-            "-drive",
-            &format!("if=none,id=root,file={root},format=raw,snapshot=on,cache=unsafe"),
-        ]);
+        add(&["-drive", &format!("if=none,id=root,file={root},format=raw,snapshot=on,cache=unsafe")]);
         add(&["-device", "virtio-blk-pci,drive=root"]);
-        add(&[
-            "-drive",
-            &format!("if=none,id=job,file={folder}/job,format=raw,readonly=on"),
-        ]);
-        add(&[
-            "-device",
-            "virtio-blk-pci,drive=job",
-            "-device",
-            "virtio-serial-pci",
-        ]);
+        add(&["-drive", &format!("if=none,id=job,file={folder}/job,format=raw,readonly=on")]);
+        add(&["-device", "virtio-blk-pci,drive=job", "-device", "virtio-serial-pci"]);
         for (number, port) in (1..).zip(PORTS) {
-            add(&[
-                "-chardev",
-                &format!("socket,id={port},path={folder}/{port}.socket"),
-            ]);
-            add(&[
-                "-device",
-                &format!("virtserialport,nr={number},chardev={port},name=mooring.{port}"),
-            ]);
+            add(&["-chardev", &format!("socket,id={port},path={folder}/{port}.socket")]);
+            add(&["-device", &format!("virtserialport,nr={number},chardev={port},name=mooring.{port}")]);
         }
         arguments
     }
@@ -152,11 +96,7 @@ mod tests {
     }
 
     fn line(machine: &Machine) -> String {
-        let files = Files {
-            kernel: Path::new("/k"),
-            root: Path::new("/r"),
-            folder: Path::new("/f"),
-        };
+        let files = Files { kernel: Path::new("/k"), root: Path::new("/r"), folder: Path::new("/f") };
         machine.arguments(&files).join(" ")
     }
 
@@ -164,47 +104,25 @@ mod tests {
     fn the_root_image_and_the_job_are_never_written() {
         let line = line(&machine());
         assert!(line.contains("file=/r,format=raw,snapshot=on"), "{line}");
-        assert!(
-            line.contains("file=/f/job,format=raw,readonly=on"),
-            "{line}"
-        );
+        assert!(line.contains("file=/f/job,format=raw,readonly=on"), "{line}");
         let root = line.find("drive=root").unwrap();
-        assert!(
-            root < line.find("drive=job").unwrap(),
-            "the guest's first disk is the root"
-        );
+        assert!(root < line.find("drive=job").unwrap(), "the guest's first disk is the root");
     }
 
     #[test]
     fn lsm_list_and_additions() {
-        assert!(
-            machine()
-                .kernel_line()
-                .contains(" lsm=lockdown,capability,landlock,yama,apparmor,bpf")
-        );
-        let shipped = Machine {
-            lsm: None,
-            append: "audit=0".to_owned(),
-            ..machine()
-        };
+        assert!(machine().kernel_line().contains(" lsm=lockdown,capability,landlock,yama,apparmor,bpf"));
+        let shipped = Machine { lsm: None, append: "audit=0".to_owned(), ..machine() };
         assert!(!shipped.kernel_line().contains("lsm="));
         assert!(shipped.kernel_line().ends_with(" audit=0"));
     }
 
     #[test]
     fn instruction_counting_has_one_processor_and_no_randomness() {
-        let line = line(&Machine {
-            icount: true,
-            ..machine()
-        });
-        for word in [
-            "thread=single",
-            "shift=0,sleep=off",
-            "-smp 1 ",
-            "-rdrand,-rdseed",
-            "clock=vm",
-            "nokaslr norandmaps",
-        ] {
+        let line = line(&Machine { icount: true, ..machine() });
+        for word in
+            ["thread=single", "shift=0,sleep=off", "-smp 1 ", "-rdrand,-rdseed", "clock=vm", "nokaslr norandmaps"]
+        {
             assert!(line.contains(word), "{word}: {line}");
         }
         assert!(!line.contains("thread=multi"));
@@ -212,15 +130,9 @@ mod tests {
 
     #[test]
     fn a_terminal_keeps_the_console_apart() {
-        let machine = Machine {
-            terminal: true,
-            ..machine()
-        };
+        let machine = Machine { terminal: true, ..machine() };
         assert!(machine.kernel_line().starts_with("console=ttyS1 "));
         let line = line(&machine);
-        assert!(
-            line.find("chardev:terminal").unwrap() < line.find("chardev:console").unwrap(),
-            "{line}"
-        );
+        assert!(line.find("chardev:terminal").unwrap() < line.find("chardev:console").unwrap(), "{line}");
     }
 }

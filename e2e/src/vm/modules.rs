@@ -9,14 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Error, process};
 
 /// What a guest wants. What a kernel has built in (7.2 has most) is skipped.
-const WANTED: [&str; 6] = [
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-    "overlay",
-    "loop",
-    "fuse",
-];
+const WANTED: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_console", "overlay", "loop", "fuse"];
 
 /// The names that a module depends on, from the `depends=` entry of its `.modinfo` section.
 #[must_use]
@@ -26,16 +19,9 @@ pub fn depends(module: &[u8]) -> Vec<String> {
         return Vec::new();
     };
     let value = &module[at + KEY.len()..];
-    let end = value
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(value.len());
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     let value = String::from_utf8_lossy(&value[..end]);
-    value
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(normal)
-        .collect()
+    value.split(',').filter(|name| !name.is_empty()).map(normal).collect()
 }
 
 /// Modules' names and file names differ in `-` and `_`.
@@ -46,9 +32,7 @@ fn normal(name: &str) -> String {
 /// The module's name, where `path` is one's file: `virtio_blk` for `.../virtio-blk.ko.xz`.
 fn name_of(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
-    let stem = file
-        .strip_suffix(".ko")
-        .or_else(|| file.strip_suffix(".ko.xz"))?;
+    let stem = file.strip_suffix(".ko").or_else(|| file.strip_suffix(".ko.xz"))?;
     Some(normal(stem))
 }
 
@@ -66,22 +50,13 @@ fn collect(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), E
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     if path.extension().is_some_and(|extension| extension == "xz") {
-        process::output(
-            process::tool("xz")
-                .arg("--decompress")
-                .arg("--stdout")
-                .arg(path),
-        )
+        process::output(process::tool("xz").arg("--decompress").arg("--stdout").arg(path))
     } else {
         fs::read(path).map_err(Error::io("read", path))
     }
 }
 
-fn add(
-    name: &str,
-    found: &BTreeMap<String, PathBuf>,
-    ordered: &mut Vec<(String, Vec<u8>)>,
-) -> Result<(), Error> {
+fn add(name: &str, found: &BTreeMap<String, PathBuf>, ordered: &mut Vec<(String, Vec<u8>)>) -> Result<(), Error> {
     if ordered.iter().any(|(there, _)| there == name) {
         return Ok(());
     }
@@ -116,24 +91,15 @@ mod tests {
 
     #[test]
     fn dependencies_are_read_from_modinfo() {
-        assert_eq!(
-            depends(b"ELF\0license=GPL\0depends=virtio,virtio-ring\0name=x\0"),
-            ["virtio", "virtio_ring"]
-        );
+        assert_eq!(depends(b"ELF\0license=GPL\0depends=virtio,virtio-ring\0name=x\0"), ["virtio", "virtio_ring"]);
         assert!(depends(b"ELF\0depends=\0name=x\0").is_empty());
         assert!(depends(b"no module").is_empty());
     }
 
     #[test]
     fn file_names() {
-        assert_eq!(
-            name_of(Path::new("/k/virtio-blk.ko.xz")).as_deref(),
-            Some("virtio_blk")
-        );
-        assert_eq!(
-            name_of(Path::new("/k/overlay.ko")).as_deref(),
-            Some("overlay")
-        );
+        assert_eq!(name_of(Path::new("/k/virtio-blk.ko.xz")).as_deref(), Some("virtio_blk"));
+        assert_eq!(name_of(Path::new("/k/overlay.ko")).as_deref(), Some("overlay"));
         assert_eq!(name_of(Path::new("/k/modules.builtin")), None);
     }
 
@@ -143,11 +109,7 @@ mod tests {
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("virtio_blk.ko"), b"\0depends=virtio\0").unwrap();
         fs::write(folder.join("a/virtio.ko"), b"\0depends=\0").unwrap();
-        let names: Vec<String> = for_guest(&folder)
-            .unwrap()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let names: Vec<String> = for_guest(&folder).unwrap().into_iter().map(|(name, _)| name).collect();
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(names, ["virtio", "virtio_blk"]);
     }

@@ -31,7 +31,8 @@ fn config(image: &Image, layer: &str) -> Value {
 }
 
 fn index(image: &Image, mut manifest: Value) -> Value {
-    manifest["annotations"] = json!({"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name});
+    manifest["annotations"] =
+        json!({"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name});
     manifest["platform"] = json!({"architecture": "amd64", "os": "linux"});
     json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]})
 }
@@ -60,23 +61,13 @@ pub fn write(target: &Path, root: &Path, image: &Image) -> Result<(), Error> {
         "layers": [descriptor("layer.v1.tar", &layer_digest, layer.len())],
     })
     .to_string();
-    let manifest = descriptor(
-        "manifest.v1+json",
-        &blob(manifest.as_bytes())?,
-        manifest.len(),
-    );
-    for (name, text) in [
-        ("index.json", index(image, manifest)),
-        ("oci-layout", json!({"imageLayoutVersion": "1.0.0"})),
-    ] {
+    let manifest = descriptor("manifest.v1+json", &blob(manifest.as_bytes())?, manifest.len());
+    for (name, text) in [("index.json", index(image, manifest)), ("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))]
+    {
         let path = layout.join(name);
         fs::write(&path, text.to_string()).map_err(Error::io("write", &path))?;
     }
-    process::output(archive(&layout).arg("--file").arg(target).args([
-        "blobs",
-        "index.json",
-        "oci-layout",
-    ]))?;
+    process::output(archive(&layout).arg("--file").arg(target).args(["blobs", "index.json", "oci-layout"]))?;
     fs::remove_dir_all(&layout).map_err(Error::io("remove", &layout))
 }
 
@@ -84,14 +75,7 @@ pub fn write(target: &Path, root: &Path, image: &Image) -> Result<(), Error> {
 fn archive(folder: &Path) -> std::process::Command {
     let mut tar = process::tool("tar");
     tar.arg("--directory").arg(folder);
-    tar.args([
-        "--create",
-        "--sort=name",
-        "--numeric-owner",
-        "--owner=0",
-        "--group=0",
-        "--mtime=@0",
-    ]);
+    tar.args(["--create", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mtime=@0"]);
     tar
 }
 
@@ -99,10 +83,7 @@ fn archive(folder: &Path) -> std::process::Command {
 mod tests {
     use super::*;
 
-    const IMAGE: Image = Image {
-        name: "docker.io/library/x:test",
-        command: "sh",
-    };
+    const IMAGE: Image = Image { name: "docker.io/library/x:test", command: "sh" };
 
     #[test]
     fn every_reference_leads_to_a_blob_of_that_digest() {
@@ -110,37 +91,20 @@ mod tests {
         fs::create_dir_all(folder.join("root")).unwrap();
         fs::write(folder.join("root/file"), "x").unwrap();
         write(&folder.join("x.tar"), &folder.join("root"), &IMAGE).unwrap();
-        process::output(
-            process::tool("tar")
-                .args(["-xf", "x.tar"])
-                .current_dir(&folder),
-        )
-        .unwrap();
+        process::output(process::tool("tar").args(["-xf", "x.tar"]).current_dir(&folder)).unwrap();
         let blob = |descriptor: &Value| {
-            let digest = descriptor["digest"]
-                .as_str()
-                .unwrap()
-                .strip_prefix("sha256:")
-                .unwrap()
-                .to_owned();
+            let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
             let data = fs::read(folder.join("blobs/sha256").join(&digest)).unwrap();
             assert_eq!(process::sha256(&data).unwrap(), digest);
             assert_eq!(descriptor["size"], data.len());
             data
         };
-        let index: Value =
-            serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
-        assert_eq!(
-            index["manifests"][0]["annotations"]["io.containerd.image.name"],
-            IMAGE.name
-        );
+        let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
+        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], IMAGE.name);
         let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
         let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
         blob(&manifest["layers"][0]);
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -64,15 +64,9 @@ pub fn output_with_input(command: &mut Command, input: &[u8]) -> Result<Vec<u8>,
 }
 
 fn finish(command: &mut Command, input: Option<&[u8]>) -> Result<Vec<u8>, Error> {
-    command.stdin(if input.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    });
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|source| not_started(command, source))?;
+    let mut child = command.spawn().map_err(|source| not_started(command, source))?;
     let pipe = child.stdin.take();
     let done = std::thread::scope(|scope| {
         if let (Some(mut pipe), Some(input)) = (pipe, input) {
@@ -98,28 +92,16 @@ fn finish(command: &mut Command, input: Option<&[u8]>) -> Result<Vec<u8>, Error>
 pub fn not_started(command: &Command, source: std::io::Error) -> Error {
     let program = command.get_program().to_string_lossy().into_owned();
     if source.kind() == std::io::ErrorKind::NotFound {
-        let package = PACKAGES
-            .iter()
-            .find(|(known, _)| *known == program)
-            .map_or(program.as_str(), |(_, package)| package);
-        return Error::Missing {
-            package: package.to_owned(),
-            program,
-        };
+        let package =
+            PACKAGES.iter().find(|(known, _)| *known == program).map_or(program.as_str(), |(_, package)| package);
+        return Error::Missing { package: package.to_owned(), program };
     }
-    Error::Start {
-        command: line(command),
-        source,
-    }
+    Error::Start { command: line(command), source }
 }
 
 fn line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
-    words.extend(
-        command
-            .get_args()
-            .map(|argument| argument.to_string_lossy()),
-    );
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
     words.join(" ")
 }
 
@@ -129,26 +111,16 @@ fn line(command: &Command) -> String {
 /// As [`output`].
 pub fn sha256(data: &[u8]) -> Result<String, Error> {
     let out = output_with_input(&mut tool("sha256sum"), data)?;
-    Ok(String::from_utf8_lossy(&out)
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&out).split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 /// The rows and columns of the terminal that this process was started from, if any.
 #[must_use]
 pub fn terminal_size() -> Option<(u16, u16)> {
-    let shown = tool("stty")
-        .arg("size")
-        .stdin(Stdio::inherit())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let shown = tool("stty").arg("size").stdin(Stdio::inherit()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-        .filter(|(rows, columns)| *rows > 0 && *columns > 0)
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?)).filter(|(rows, columns)| *rows > 0 && *columns > 0)
 }
 
 #[cfg(test)]
@@ -157,29 +129,18 @@ mod tests {
 
     #[test]
     fn a_failing_tool_is_quoted() {
-        let error = output(tool("sh").args(["-c", "echo no room >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("no room") && error.contains("exit status: 3"),
-            "{error}"
-        );
+        let error = output(tool("sh").args(["-c", "echo no room >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("no room") && error.contains("exit status: 3"), "{error}");
     }
 
     #[test]
     fn a_missing_tool_names_its_package() {
         let error = not_started(&tool("mke2fs"), std::io::ErrorKind::NotFound.into()).to_string();
-        assert_eq!(
-            error,
-            "`mke2fs` is not installed: apt-get install e2fsprogs"
-        );
+        assert_eq!(error, "`mke2fs` is not installed: apt-get install e2fsprogs");
     }
 
     #[test]
     fn sha256_is_the_standard_one() {
-        assert_eq!(
-            sha256(b"abc").unwrap(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256(b"abc").unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -15,19 +15,12 @@ impl Step {
     pub fn begin(name: impl Into<String>) -> Self {
         let name = name.into();
         eprintln!("vm: {name} ...");
-        Self {
-            name,
-            begun: Instant::now(),
-        }
+        Self { name, begun: Instant::now() }
     }
 
     /// Ends the step.
     pub fn done(self) {
-        eprintln!(
-            "vm: {} took {:.1} s",
-            self.name,
-            self.begun.elapsed().as_secs_f64()
-        );
+        eprintln!("vm: {} took {:.1} s", self.name, self.begun.elapsed().as_secs_f64());
     }
 }
 

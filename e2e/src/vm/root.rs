@@ -18,15 +18,12 @@ const PACKAGES: &str = "attr,base-files,bash,bpftool,busybox-static,containerd,c
     fuse-overlayfs,grep,gzip,hostname,iproute2,kmod,libc-bin,libcap2-bin,mount,procps,runc,sed,strace,tar,util-linux";
 
 /// Other suites' runc, which executes itself in other ways; in `/opt/runc-<suite>/runc`.
-const OTHER_RUNC: [(&str, &[&str]); 2] = [
-    ("bookworm", &["bookworm", "bookworm-security"]),
-    ("sid", &["sid"]),
-];
+const OTHER_RUNC: [(&str, &[&str]); 2] = [("bookworm", &["bookworm", "bookworm-security"]), ("sid", &["sid"])];
 
 /// Programs of the image `tools`: dynamically linked, unlike busybox.
 const TOOLS: [&str; 22] = [
-    "bash", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "id", "ln", "ls", "mkdir", "mount",
-    "mv", "rm", "sh", "sleep", "stat", "touch", "true", "umount", "unshare",
+    "bash", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "id", "ln", "ls", "mkdir", "mount", "mv", "rm", "sh",
+    "sleep", "stat", "touch", "true", "umount", "unshare",
 ];
 
 /// The image's size; it is sparse.
@@ -34,10 +31,7 @@ const SIZE: &str = "1G";
 
 /// Files that maintainer scripts would have made.
 const FILES: [(&str, &str); 6] = [
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    ),
+    ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
     ("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     ("etc/hostname", "mooring\n"),
     ("etc/hosts", "127.0.0.1 localhost mooring\n"),
@@ -55,11 +49,7 @@ const REVISION: u32 = 1;
 ///
 /// # Errors
 /// When it can be neither found nor built.
-pub fn ensure(
-    cache: &Cache,
-    mirror: &dyn Fn() -> Result<Mirror, Error>,
-    thorough: bool,
-) -> Result<PathBuf, Error> {
+pub fn ensure(cache: &Cache, mirror: &dyn Fn() -> Result<Mirror, Error>, thorough: bool) -> Result<PathBuf, Error> {
     let recipe = format!("{REVISION} {SUITE} {PACKAGES} {OTHER_RUNC:?} {TOOLS:?} {SIZE} {FILES:?}");
     let key = process::sha256(recipe.as_bytes())?;
     let folder = cache.path("root").join(&key[..16]);
@@ -79,20 +69,14 @@ pub fn ensure(
 }
 
 fn good(folder: &Path, image: &Path, thorough: bool) -> bool {
-    let stamped =
-        fs::read_to_string(folder.join("stamp")).is_ok_and(|stamp| Some(stamp) == stamp_of(image));
+    let stamped = fs::read_to_string(folder.join("stamp")).is_ok_and(|stamp| Some(stamp) == stamp_of(image));
     stamped && (!thorough || cache::verify(folder))
 }
 
 /// What changes when anybody writes to the image.
 fn stamp_of(image: &Path) -> Option<String> {
     let data = fs::metadata(image).ok()?;
-    Some(format!(
-        "{} {}.{:09}\n",
-        data.len(),
-        data.mtime(),
-        data.mtime_nsec()
-    ))
+    Some(format!("{} {}.{:09}\n", data.len(), data.mtime(), data.mtime_nsec()))
 }
 
 fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
@@ -108,11 +92,7 @@ fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
         "--architectures=amd64",
         "--aptopt=Acquire::Check-Valid-Until \"false\"",
     ]);
-    bootstrap
-        .arg(format!("--include={PACKAGES}"))
-        .arg(SUITE)
-        .arg(&archive)
-        .arg("-");
+    bootstrap.arg(format!("--include={PACKAGES}")).arg(SUITE).arg(&archive).arg("-");
     process::output_with_input(&mut bootstrap, mirror.sources(&[SUITE])?.as_bytes())?;
     let mut unpack = process::as_root("tar");
     unpack.args([
@@ -122,16 +102,8 @@ fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
         "--exclude=./dev/*",
         "--exclude=./usr/share/doc/*",
     ]);
-    unpack.args([
-        "--exclude=./usr/share/man/*",
-        "--exclude=./usr/share/locale/*",
-        "--exclude=./var/cache/apt/*",
-    ]);
-    unpack
-        .args(["--exclude=./var/lib/apt/*", "--file"])
-        .arg(&archive)
-        .arg("--directory")
-        .arg(&tree);
+    unpack.args(["--exclude=./usr/share/man/*", "--exclude=./usr/share/locale/*", "--exclude=./var/cache/apt/*"]);
+    unpack.args(["--exclude=./var/lib/apt/*", "--file"]).arg(&archive).arg("--directory").arg(&tree);
     process::output(&mut unpack)?;
     fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
     step.done();
@@ -155,24 +127,8 @@ fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
     let image = built.join("root.ext4");
     // 5.10 must be able to mount what a newer mke2fs makes; and nothing is to be initialised later, behind a benchmark.
     let mut format = process::as_root("mke2fs");
-    format.args([
-        "-q",
-        "-t",
-        "ext4",
-        "-m",
-        "0",
-        "-O",
-        "^orphan_file,^metadata_csum_seed",
-        "-E",
-    ]);
-    format
-        .args([
-            "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
-            "-d",
-        ])
-        .arg(&tree)
-        .arg(&image)
-        .arg(SIZE);
+    format.args(["-q", "-t", "ext4", "-m", "0", "-O", "^orphan_file,^metadata_csum_seed", "-E"]);
+    format.args(["lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", "-d"]).arg(&tree).arg(&image).arg(SIZE);
     process::output(&mut format)?;
     let stamp = built.join("stamp");
     fs::write(&stamp, stamp_of(&image).unwrap_or_default()).map_err(Error::io("write", &stamp))?;
@@ -183,9 +139,7 @@ fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
 
 /// What packages do not bring: files of maintainer scripts, the linker's cache, containers' images.
 fn complete(tree: &Path) -> Result<(), Error> {
-    for folder in [
-        "etc", "proc", "sys", "dev", "run", "tmp", "root", "out", "images",
-    ] {
+    for folder in ["etc", "proc", "sys", "dev", "run", "tmp", "root", "out", "images"] {
         cache::make_folder(&tree.join(folder))?;
     }
     for (path, text) in FILES {
@@ -194,43 +148,26 @@ fn complete(tree: &Path) -> Result<(), Error> {
     }
     let shell = tree.join("usr/bin/sh");
     std::os::unix::fs::symlink("bash", &shell).map_err(Error::io("link", &shell))?;
-    process::output(
-        process::as_root("chroot")
-            .arg(tree)
-            .arg("/usr/sbin/ldconfig"),
-    )?;
+    process::output(process::as_root("chroot").arg(tree).arg("/usr/sbin/ldconfig"))?;
     let images = tree.join("images");
     let busybox = images.join("busybox/rootfs");
     busybox_root(&tree.join("usr/bin/busybox"), &busybox)?;
     oci::write(
         &images.join("busybox.tar"),
         &busybox,
-        &Image {
-            name: "docker.io/library/busybox:test",
-            command: "sh",
-        },
+        &Image { name: "docker.io/library/busybox:test", command: "sh" },
     )?;
     let tools = images.join("tools/rootfs");
     tools_root(tree, &tools)?;
-    oci::write(
-        &images.join("tools.tar"),
-        &tools,
-        &Image {
-            name: "docker.io/library/tools:test",
-            command: "bash",
-        },
-    )
+    oci::write(&images.join("tools.tar"), &tools, &Image { name: "docker.io/library/tools:test", command: "bash" })
 }
 
 fn container_folders(root: &Path) -> Result<(), Error> {
-    for folder in [
-        "dev", "etc", "proc", "root", "sys", "tmp", "usr/bin", "usr/lib", "var",
-    ] {
+    for folder in ["dev", "etc", "proc", "root", "sys", "tmp", "usr/bin", "usr/lib", "var"] {
         cache::make_folder(&root.join(folder))?;
     }
     let tmp = root.join("tmp");
-    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
-        .map_err(Error::io("open to all", &tmp))?;
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).map_err(Error::io("open to all", &tmp))?;
     for (path, text) in &FILES[..2] {
         let path = root.join(path);
         fs::write(&path, text).map_err(Error::io("write", &path))?;
@@ -246,10 +183,7 @@ fn busybox_root(program: &Path, root: &Path) -> Result<(), Error> {
     let busybox = bin.join("busybox");
     fs::copy(program, &busybox).map_err(Error::io("copy", program))?;
     let applets = process::output(process::tool(&busybox.to_string_lossy()).arg("--list"))?;
-    for applet in String::from_utf8_lossy(&applets)
-        .lines()
-        .filter(|applet| *applet != "busybox")
-    {
+    for applet in String::from_utf8_lossy(&applets).lines().filter(|applet| *applet != "busybox") {
         let path = bin.join(applet);
         fs::hard_link(&busybox, &path).map_err(Error::io("link", &path))?;
     }
@@ -260,12 +194,7 @@ fn busybox_root(program: &Path, root: &Path) -> Result<(), Error> {
 /// A root of dynamically linked programs with exactly the libraries that they need.
 fn tools_root(tree: &Path, root: &Path) -> Result<(), Error> {
     container_folders(root)?;
-    for (link, to) in [
-        ("bin", "usr/bin"),
-        ("sbin", "usr/bin"),
-        ("lib", "usr/lib"),
-        ("lib64", "usr/lib64"),
-    ] {
+    for (link, to) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         let path = root.join(link);
         std::os::unix::fs::symlink(to, &path).map_err(Error::io("link", &path))?;
     }
@@ -273,11 +202,7 @@ fn tools_root(tree: &Path, root: &Path) -> Result<(), Error> {
     let mut files = Vec::from(programs.clone());
     for program in &programs {
         let mut loader = process::as_root("chroot");
-        let listed = process::output(loader.arg(tree).args([
-            "/lib64/ld-linux-x86-64.so.2",
-            "--list",
-            program,
-        ]))?;
+        let listed = process::output(loader.arg(tree).args(["/lib64/ld-linux-x86-64.so.2", "--list", program]))?;
         files.extend(libraries(&String::from_utf8_lossy(&listed)));
     }
     files.sort();
@@ -289,10 +214,7 @@ fn tools_root(tree: &Path, root: &Path) -> Result<(), Error> {
             file.trim_start_matches('/')
                 .trim_start_matches("usr/")
                 .split_once('/')
-                .map_or_else(
-                    || file.clone(),
-                    |(folder, rest)| format!("usr/{folder}/{rest}"),
-                ),
+                .map_or_else(|| file.clone(), |(folder, rest)| format!("usr/{folder}/{rest}")),
         );
         if let Some(parent) = to.parent() {
             cache::make_folder(parent)?;
@@ -319,13 +241,7 @@ mod tests {
     fn libraries_of_a_program() {
         let listed = "\tlinux-vdso.so.1 (0x7ffc)\n\tlibtinfo.so.6 => /lib/x86_64-linux-gnu/libtinfo.so.6 (0x7f1)\n\
             \t/lib64/ld-linux-x86-64.so.2 (0x7f2)\n";
-        assert_eq!(
-            libraries(listed),
-            [
-                "/lib/x86_64-linux-gnu/libtinfo.so.6",
-                "/lib64/ld-linux-x86-64.so.2"
-            ]
-        );
+        assert_eq!(libraries(listed), ["/lib/x86_64-linux-gnu/libtinfo.so.6", "/lib64/ld-linux-x86-64.so.2"]);
     }
 
     #[test]

@@ -122,10 +122,7 @@ fn supervise(guest: &Guest, folder: &Path, listeners: &[UnixListener]) -> Result
             }
         }
     });
-    let pumps = [
-        thread::spawn(move || pump(stdout, io::stdout())),
-        thread::spawn(move || pump(stderr, io::stderr())),
-    ];
+    let pumps = [thread::spawn(move || pump(stdout, io::stdout())), thread::spawn(move || pump(stderr, io::stderr()))];
     let mut started = None;
     let code = loop {
         match receiver.recv_timeout(LOOK) {
@@ -149,41 +146,27 @@ fn supervise(guest: &Guest, folder: &Path, listeners: &[UnixListener]) -> Result
     if let Some((mut tar, target)) = unpacking {
         let status = tar.wait().map_err(Error::io("wait for tar in", target))?;
         if !status.success() {
-            return Err(Error::io("unpack what came back to", target)(
-                io::Error::other(status.to_string()),
-            ));
+            return Err(Error::io("unpack what came back to", target)(io::Error::other(status.to_string())));
         }
     }
     if let Some(alarm) = console::alarm(&console_of(folder)) {
         say(format!("kernel {} said: {alarm}", guest.kernel.kernel.name));
     }
     let booted = started.unwrap_or(took);
-    Ok(Ended {
-        code,
-        booted,
-        ran: took.saturating_sub(booted),
-    })
+    Ok(Ended { code, booted, ran: took.saturating_sub(booted) })
 }
 
 fn start(guest: &Guest, folder: &Path) -> Result<Child, Error> {
-    let files = Files {
-        kernel: &guest.kernel.image(),
-        root: guest.root,
-        folder,
-    };
+    let files = Files { kernel: &guest.kernel.image(), root: guest.root, folder };
     let errors = folder.join("qemu.stderr");
     // Whatever ends this process, a guest must not outlive it.
     let mut command: Command = process::tool("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-        .args(guest.machine.arguments(&files));
+    command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]).args(guest.machine.arguments(&files));
     if !guest.machine.terminal {
         command.stdin(Stdio::null()).stdout(Stdio::null());
     }
     command.stderr(File::create(&errors).map_err(Error::io("create", &errors))?);
-    command
-        .spawn()
-        .map_err(|source| process::not_started(&command, source))
+    command.spawn().map_err(|source| process::not_started(&command, source))
 }
 
 /// Waits for QEMU to connect to a port, which it does at once unless it fails.
@@ -194,15 +177,11 @@ fn accept(
     guest: &Guest,
     folder: &Path,
 ) -> Result<UnixStream, Error> {
-    listener
-        .set_nonblocking(true)
-        .map_err(Error::io("listen in", folder))?;
+    listener.set_nonblocking(true).map_err(Error::io("listen in", folder))?;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                stream
-                    .set_nonblocking(false)
-                    .map_err(Error::io("listen in", folder))?;
+                stream.set_nonblocking(false).map_err(Error::io("listen in", folder))?;
                 return Ok(stream);
             }
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
@@ -236,11 +215,8 @@ fn pump(mut from: impl Read, mut to: impl Write) {
 fn unpack(target: &Path, stream: UnixStream) -> Result<Child, Error> {
     cache::make_folder(target)?;
     let mut tar = process::tool("tar");
-    tar.args(["--extract", "--no-same-owner", "--directory"])
-        .arg(target)
-        .stdin(Stdio::from(OwnedFd::from(stream)));
-    tar.spawn()
-        .map_err(|source| process::not_started(&tar, source))
+    tar.args(["--extract", "--no-same-owner", "--directory"]).arg(target).stdin(Stdio::from(OwnedFd::from(stream)));
+    tar.spawn().map_err(|source| process::not_started(&tar, source))
 }
 
 fn console_of(folder: &Path) -> String {
@@ -261,20 +237,13 @@ fn dead(guest: &Guest, folder: &Path) -> Error {
 
 fn broken(guest: &Guest, folder: &Path, what: &str) -> Error {
     let console = console::tail(&console_of(folder), CONSOLE_LINES);
-    Error::Guest {
-        kernel: guest.kernel.kernel.name.to_owned(),
-        what: what.to_owned(),
-        console,
-    }
+    Error::Guest { kernel: guest.kernel.kernel.name.to_owned(), what: what.to_owned(), console }
 }
 
 fn late(guest: &Guest, folder: &Path, started: Option<Duration>) -> Error {
     let console = console_of(folder);
     let progress = match started {
-        Some(after) => format!(
-            "its command started after {:.1} s and did not end",
-            after.as_secs_f64()
-        ),
+        Some(after) => format!("its command started after {:.1} s and did not end", after.as_secs_f64()),
         None => "it never came to start its command".to_owned(),
     };
     let what = match console::alarm(&console) {

@@ -26,19 +26,13 @@ impl Rule {
     /// # Errors
     /// What is wrong with the entry. A test compiles them all.
     pub(super) fn compile(entry: &Value) -> Result<Self, String> {
-        let source = entry
-            .get("rule")
-            .and_then(Value::as_str)
-            .ok_or("a rule without an expression")?;
+        let source = entry.get("rule").and_then(Value::as_str).ok_or("a rule without an expression")?;
         let message = entry
             .get("message")
             .and_then(Value::as_str)
             .ok_or_else(|| format!("a rule without a message: {source}"))?;
         let program = Program::compile(source).map_err(|e| format!("{source}: {e}"))?;
-        Ok(Self {
-            program,
-            message: message.to_owned(),
-        })
+        Ok(Self { program, message: message.to_owned() })
     }
 
     /// Evaluates the rule on `self`.
@@ -57,9 +51,7 @@ pub(super) fn context(value: &Value) -> Result<Context<'static, 'static>, String
     static STANDARD: OnceLock<Arc<Env>> = OnceLock::new();
     let standard = STANDARD.get_or_init(|| Arc::new(Env::stdlib()));
     let mut context = Context::with_env(Arc::clone(standard));
-    context
-        .add_function("matches", matches)
-        .map_err(|e| e.to_string())?;
+    context.add_function("matches", matches).map_err(|e| e.to_string())?;
     context.add_variable_from_value("self", to_cel(value));
     Ok(context)
 }
@@ -75,8 +67,7 @@ fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> Result<boo
         if let Some(regex) = compiled.get(expression.as_str()) {
             return Ok(regex.is_match(&text));
         }
-        let regex = regex_lite::Regex::new(&expression)
-            .map_err(|e| ExecutionError::function_error("matches", e))?;
+        let regex = regex_lite::Regex::new(&expression).map_err(|e| ExecutionError::function_error("matches", e))?;
         let matched = regex.is_match(&text);
         compiled.insert(expression.as_str().to_owned(), regex);
         Ok(matched)
@@ -88,16 +79,13 @@ fn to_cel(value: &Value) -> CelValue {
     match value {
         Value::Null => CelValue::Null,
         Value::Bool(b) => CelValue::Bool(*b),
-        Value::Number(n) => n.as_i64().map_or_else(
-            || n.as_f64().map_or(CelValue::Null, CelValue::Float),
-            CelValue::Int,
-        ),
+        Value::Number(n) => {
+            n.as_i64().map_or_else(|| n.as_f64().map_or(CelValue::Null, CelValue::Float), CelValue::Int)
+        }
         Value::String(s) => CelValue::String(Arc::new(s.clone())),
         Value::Array(items) => CelValue::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| (key.clone(), to_cel(value)))
-            .collect::<HashMap<String, CelValue>>()
-            .into(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect::<HashMap<String, CelValue>>().into()
+        }
     }
 }

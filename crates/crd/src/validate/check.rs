@@ -51,14 +51,7 @@ impl Schema {
         }
         if !self.words.is_empty() && !self.words.contains(value) {
             let words: Vec<&str> = self.words.iter().filter_map(Value::as_str).collect();
-            errors.add(
-                path,
-                format!(
-                    "{} is not allowed here: write one of {}",
-                    shown(value),
-                    words.join(", ")
-                ),
-            );
+            errors.add(path, format!("{} is not allowed here: write one of {}", shown(value), words.join(", ")));
         }
         // Rules assume what the schema says of the parts, as in the API server, which evaluates them last.
         if errors.0.len() == before {
@@ -95,10 +88,7 @@ impl Schema {
             && fields.len() as u64 > most
         {
             let found = fields.len();
-            errors.add(
-                path,
-                format!("has {found} entries: at most {most} are allowed"),
-            );
+            errors.add(path, format!("has {found} entries: at most {most} are allowed"));
         }
         for (name, value) in fields {
             if errors.full() {
@@ -120,18 +110,12 @@ impl Schema {
             && count > most
         {
             // The rest may be anything, of any length: it is not looked at.
-            return errors.add(
-                path,
-                format!("has {count} entries: at most {most} are allowed"),
-            );
+            return errors.add(path, format!("has {count} entries: at most {most} are allowed"));
         }
         if let Some(least) = self.min_items
             && count < least
         {
-            errors.add(
-                path,
-                format!("has {count} entries: at least {least} are needed"),
-            );
+            errors.add(path, format!("has {count} entries: at least {least} are needed"));
         }
         if let Some(schema) = &self.items {
             for (index, item) in items.iter().enumerate() {
@@ -148,18 +132,11 @@ impl Schema {
                     if values.len() < keys.len() {
                         continue;
                     }
-                    values
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(" ")
+                    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
                 }
             };
             if !seen.insert(key.clone()) {
-                errors.add(
-                    &format!("{path}[{index}]"),
-                    format!("{key} is already in the list: remove one of them"),
-                );
+                errors.add(&format!("{path}[{index}]"), format!("{key} is already in the list: remove one of them"));
             }
         }
     }
@@ -169,18 +146,12 @@ impl Schema {
         if let Some(most) = self.max_length
             && count > most
         {
-            errors.add(
-                path,
-                format!("has {count} characters: at most {most} are allowed"),
-            );
+            errors.add(path, format!("has {count} characters: at most {most} are allowed"));
         }
         if let Some(least) = self.min_length
             && count < least
         {
-            errors.add(
-                path,
-                format!("has {count} characters: at least {least} are needed"),
-            );
+            errors.add(path, format!("has {count} characters: at least {least} are needed"));
         }
         if let Some(pattern) = &self.pattern
             && !pattern.is_match(text)
@@ -188,10 +159,7 @@ impl Schema {
             errors.add(path, format!("must match {pattern}"));
         }
         if self.date_time && text.parse::<k8s_openapi::jiff::Timestamp>().is_err() {
-            errors.add(
-                path,
-                "must be a time as RFC 3339 writes it, as in 2026-01-31T12:00:00Z",
-            );
+            errors.add(path, "must be a time as RFC 3339 writes it, as in 2026-01-31T12:00:00Z");
         }
     }
 
@@ -203,9 +171,9 @@ impl Schema {
             (None, None) => return,
         };
         // A whole number beyond 64 bits is beyond every bound of ours.
-        let inside = number.as_i64().is_some_and(|n| {
-            self.minimum.is_none_or(|least| n >= least) && self.maximum.is_none_or(|most| n <= most)
-        });
+        let inside = number
+            .as_i64()
+            .is_some_and(|n| self.minimum.is_none_or(|least| n >= least) && self.maximum.is_none_or(|most| n <= most));
         if !inside {
             errors.add(path, format!("{number} is out of range: {range}"));
         }

@@ -30,10 +30,7 @@ pub(super) fn check_type(object: &Map<String, Value>, errors: &mut Errors) {
     for (field, expected) in [("apiVersion", API_VERSION), ("kind", POLICY_KIND)] {
         match object.get(field) {
             Some(Value::String(found)) if found == expected => {}
-            Some(found) => errors.add(
-                field,
-                format!("is {}: write {field}: {expected}", shown(found)),
-            ),
+            Some(found) => errors.add(field, format!("is {}: write {field}: {expected}", shown(found))),
             None => errors.add(field, format!("is missing: write {field}: {expected}")),
         }
     }
@@ -45,10 +42,7 @@ pub(super) fn check_metadata(metadata: Option<&Value>, errors: &mut Errors) {
         Some(Value::Object(metadata)) => metadata,
         Some(other) => {
             let found = type_name(other);
-            return errors.add(
-                "metadata",
-                format!("must be an object, not {found}: write metadata: {{name: NAME}}"),
-            );
+            return errors.add("metadata", format!("must be an object, not {found}: write metadata: {{name: NAME}}"));
         }
         None => return errors.add("metadata", "is missing: write metadata: {name: NAME}"),
     };
@@ -87,10 +81,7 @@ fn check_strings(path: &str, value: &Value, errors: &mut Errors) {
     for (key, value) in map {
         if !value.is_string() {
             let found = type_name(value);
-            errors.add(
-                &format!("{path}[{key}]"),
-                format!("must be a string, not {found}: write it in quotes"),
-            );
+            errors.add(&format!("{path}[{key}]"), format!("must be a string, not {found}: write it in quotes"));
         }
     }
 }
@@ -104,6 +95,5 @@ fn is_subdomain(name: &str) -> bool {
             && bytes.last().is_some_and(alphanumeric)
             && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
     };
-    u64::try_from(name.len()).is_ok_and(|n| n <= limits::MAX_OBJECT_NAME)
-        && name.split('.').all(label)
+    u64::try_from(name.len()).is_ok_and(|n| n <= limits::MAX_OBJECT_NAME) && name.split('.').all(label)
 }

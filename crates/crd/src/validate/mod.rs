@@ -30,20 +30,13 @@ pub struct FieldError {
 impl FieldError {
     /// An error of the field at this path.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            message: message.into(),
-        }
+        Self { field: field.into(), message: message.into() }
     }
 }
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.field, self.message)
-        }
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
     }
 }
 
@@ -73,9 +66,8 @@ impl Errors {
 fn compiled_policy_schema() -> &'static Result<schema::Schema, FieldError> {
     static SCHEMA: OnceLock<Result<schema::Schema, FieldError>> = OnceLock::new();
     SCHEMA.get_or_init(|| {
-        let value = policy_schema().map_err(|e| {
-            FieldError::new("", format!("the built-in schema cannot be written: {e}"))
-        })?;
+        let value =
+            policy_schema().map_err(|e| FieldError::new("", format!("the built-in schema cannot be written: {e}")))?;
         schema::Schema::compile(&value)
             .map_err(|e| FieldError::new("", format!("the built-in schema cannot be used: {e}")))
     })
@@ -86,9 +78,7 @@ fn compiled_policy_schema() -> &'static Result<schema::Schema, FieldError> {
 /// # Errors
 /// Everything that is wrong with it (up to 64 errors), in the order of the fields' paths.
 pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
-    let schema = compiled_policy_schema()
-        .as_ref()
-        .map_err(|e| vec![e.clone()])?;
+    let schema = compiled_policy_schema().as_ref().map_err(|e| vec![e.clone()])?;
     let Some(map) = object.as_object() else {
         return Err(vec![FieldError::new(
             "",
@@ -121,6 +111,5 @@ pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
 /// As [`validate_policy`].
 pub fn policy_from_value(mut object: Value) -> Result<ContainerDriftPolicy, Vec<FieldError>> {
     validate_policy(&mut object)?;
-    serde_json::from_value(object)
-        .map_err(|e| vec![FieldError::new("", format!("cannot be read: {e}"))])
+    serde_json::from_value(object).map_err(|e| vec![FieldError::new("", format!("cannot be read: {e}"))])
 }

@@ -75,52 +75,28 @@ impl Schema {
         let number = |key: &str| object.get(key).and_then(Value::as_u64);
         let bound = |key: &str| match object.get(key) {
             None => Ok(None),
-            Some(n) => n
-                .as_i64()
-                .map(Some)
-                .ok_or(format!("{key} is not a whole number")),
+            Some(n) => n.as_i64().map(Some).ok_or(format!("{key} is not a whole number")),
         };
-        let one = |key: &str| {
-            object
-                .get(key)
-                .map(|inner| Self::compile(inner).map(Box::new))
-                .transpose()
-        };
+        let one = |key: &str| object.get(key).map(|inner| Self::compile(inner).map(Box::new)).transpose();
         let strings = |key: &str| -> Vec<String> {
             object
                 .get(key)
                 .and_then(Value::as_array)
-                .map(|list| {
-                    list.iter()
-                        .filter_map(Value::as_str)
-                        .map(str::to_owned)
-                        .collect()
-                })
+                .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
                 .unwrap_or_default()
         };
-        let array = |key: &str| {
-            object
-                .get(key)
-                .and_then(Value::as_array)
-                .map_or(&[][..], Vec::as_slice)
-        };
+        let array = |key: &str| object.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let properties = match object.get("properties").and_then(Value::as_object) {
             None => BTreeMap::new(),
             Some(properties) => properties
                 .iter()
                 .map(|(name, inner)| {
-                    Self::compile(inner)
-                        .map(|inner| (name.clone(), inner))
-                        .map_err(|e| format!("{name}: {e}"))
+                    Self::compile(inner).map(|inner| (name.clone(), inner)).map_err(|e| format!("{name}: {e}"))
                 })
                 .collect::<Result<_, _>>()?,
         };
         Ok(Self {
-            kind: object
-                .get("type")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            kind: object.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
             default: object.get("default").cloned(),
             properties,
             additional: one("additionalProperties")?,
@@ -146,10 +122,7 @@ impl Schema {
                 Some("map") => Unique::ByKeys(strings("x-kubernetes-list-map-keys")),
                 _ => Unique::No,
             },
-            rules: array("x-kubernetes-validations")
-                .iter()
-                .map(Rule::compile)
-                .collect::<Result<_, _>>()?,
+            rules: array("x-kubernetes-validations").iter().map(Rule::compile).collect::<Result<_, _>>()?,
         })
     }
 
@@ -192,39 +165,23 @@ mod tests {
 
     #[test]
     fn defaults_reach_the_items_of_lists_and_the_values_of_maps() {
-        let inner =
-            json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
+        let inner = json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
         let schema = Schema::compile(&json!({"type": "object", "properties": {
             "list": {"type": "array", "items": inner},
             "map": {"type": "object", "additionalProperties": inner},
         }}));
         let mut value = json!({"list": [{}, {"a": 2}], "map": {"x": {}}});
         schema.ok().unwrap().apply_defaults(&mut value);
-        assert_eq!(
-            value,
-            json!({"list": [{"a": 1}, {"a": 2}], "map": {"x": {"a": 1}}})
-        );
+        assert_eq!(value, json!({"list": [{"a": 1}, {"a": 2}], "map": {"x": {"a": 1}}}));
     }
 
     #[test]
     fn what_is_not_understood_is_never_skipped() {
         for (schema, expected) in [
-            (
-                json!({"type": "object", "not": {}}),
-                "keyword not is not understood",
-            ),
-            (
-                json!({"type": "integer", "maximum": 1.5}),
-                "maximum is not a whole number",
-            ),
-            (
-                json!({"type": "string", "x-kubernetes-validations": [{"rule": "self =="}]}),
-                "a rule without a message",
-            ),
-            (
-                json!({"type": "object", "properties": {"a": {"x": 1}}}),
-                "a: keyword x is not understood",
-            ),
+            (json!({"type": "object", "not": {}}), "keyword not is not understood"),
+            (json!({"type": "integer", "maximum": 1.5}), "maximum is not a whole number"),
+            (json!({"type": "string", "x-kubernetes-validations": [{"rule": "self =="}]}), "a rule without a message"),
+            (json!({"type": "object", "properties": {"a": {"x": 1}}}), "a: keyword x is not understood"),
         ] {
             let error = Schema::compile(&schema).err().unwrap();
             assert!(error.contains(expected), "{error}");

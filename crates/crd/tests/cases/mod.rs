@@ -59,12 +59,7 @@ pub fn good() -> Value {
 pub fn with(pointer: &str, value: Value) -> Value {
     let mut object = good();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
-    object
-        .pointer_mut(parent)
-        .unwrap()
-        .as_object_mut()
-        .unwrap()
-        .insert(name.to_owned(), value);
+    object.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(name.to_owned(), value);
     object
 }
 
@@ -72,13 +67,7 @@ pub fn with(pointer: &str, value: Value) -> Value {
 pub fn without(pointer: &str) -> Value {
     let mut object = good();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
-    object
-        .pointer_mut(parent)
-        .unwrap()
-        .as_object_mut()
-        .unwrap()
-        .remove(name)
-        .unwrap();
+    object.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name).unwrap();
     object
 }
 
@@ -87,26 +76,16 @@ fn exception(path: impl Into<String>) -> Value {
 }
 
 fn prohibited(path: impl Into<String>) -> Value {
-    with(
-        "/spec/detect/prohibitedBinaries",
-        json!([{"path": path.into()}]),
-    )
+    with("/spec/detect/prohibitedBinaries", json!([{"path": path.into()}]))
 }
 
 #[allow(clippy::needless_pass_by_value)] // Called with literals.
 fn expression(expression: Value) -> Value {
-    with(
-        "/spec/scope/podSelector/matchExpressions",
-        json!([expression]),
-    )
+    with("/spec/scope/podSelector/matchExpressions", json!([expression]))
 }
 
 fn case(object: Value, field: &'static str, message: &'static str) -> Case {
-    Case {
-        object,
-        field,
-        message,
-    }
+    Case { object, field, message }
 }
 
 const EXCEPTION: &str = "spec.detect.exceptions[0].path";

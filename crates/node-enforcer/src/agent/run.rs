@@ -175,8 +175,8 @@ impl Agent {
         signals.add(Signal::SIGTERM);
         signals.add(Signal::SIGINT);
         signals.thread_block().map_err(system("block signals"))?;
-        let signal_fd =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(system("open a signalfd"))?;
+        let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(system("open a signalfd"))?;
         let mut watch = Watch::new(&self.options.policies)?;
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
@@ -217,15 +217,16 @@ impl Agent {
         }
     }
 
-    fn wait(
-        &self,
-        watch: &Watch,
-        signals: &SignalFd,
-        edited: bool,
-    ) -> Result<bool, AgentError> {
+    fn wait(&self, watch: &Watch, signals: &SignalFd, edited: bool) -> Result<bool, AgentError> {
         let busy = edited || !self.unresolved.is_empty();
         let due = self.floods.is_pending() || self.aggregator.next_due().is_some();
-        let timeout: u16 = if busy { 20 } else if due { 200 } else { 5000 };
+        let timeout: u16 = if busy {
+            20
+        } else if due {
+            200
+        } else {
+            5000
+        };
         let maps = &self.kernel.skeleton().maps;
         let mut polled = [watch.as_fd(), signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
@@ -356,7 +357,9 @@ impl Agent {
                         self.enter(found);
                     }
                     if !self.known.contains_key(&cgroup) {
-                        eprintln!("cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered");
+                        eprintln!(
+                            "cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered"
+                        );
                         self.kernel.set_member(cgroup, 0)?;
                     }
                 }
@@ -434,7 +437,11 @@ impl Agent {
     }
 }
 
-fn rings(kernel: &Kernel, records: &Queue<Record>, lifecycle: &Queue<Lifecycle>) -> Result<RingBuffer<'static>, KernelError> {
+fn rings(
+    kernel: &Kernel,
+    records: &Queue<Record>,
+    lifecycle: &Queue<Lifecycle>,
+) -> Result<RingBuffer<'static>, KernelError> {
     let (records, lifecycle) = (Rc::clone(records), Rc::clone(lifecycle));
     let maps = &kernel.skeleton().maps;
     let mut builder = RingBufferBuilder::new();

@@ -44,7 +44,10 @@ pub fn prerequisites() -> Result<(), KernelError> {
     let missing = |missing: String, fix: &str| Err(KernelError::Unsupported { missing, fix: fix.to_owned() });
     for (name, number) in CAPABILITIES {
         if !has_capability(number) {
-            return missing(format!("the capability {name} is missing"), "run as root, or give it to the agent's container");
+            return missing(
+                format!("the capability {name} is missing"),
+                "run as root, or give it to the agent's container",
+            );
         }
     }
     if !Path::new(BTF).exists() {
@@ -54,7 +57,10 @@ pub fn prerequisites() -> Result<(), KernelError> {
         );
     }
     let Ok(list) = fs::read_to_string(LSM_LIST) else {
-        return missing(format!("{LSM_LIST} cannot be read"), "run `mount -t securityfs securityfs /sys/kernel/security`");
+        return missing(
+            format!("{LSM_LIST} cannot be read"),
+            "run `mount -t securityfs securityfs /sys/kernel/security`",
+        );
     };
     if !list.trim().split(',').any(|module| module == "bpf") {
         return missing(

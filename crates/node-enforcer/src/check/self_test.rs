@@ -90,7 +90,8 @@ impl Drop for Folders {
 /// When it could not be made, which says nothing about prevention.
 pub fn self_test() -> Result<SelfTest, SelfTestError> {
     let name = format!("mooring-self-test-{}", std::process::id());
-    let folders = Folders { cgroup: PathBuf::from("/sys/fs/cgroup").join(&name), overlay: PathBuf::from("/run").join(&name) };
+    let folders =
+        Folders { cgroup: PathBuf::from("/sys/fs/cgroup").join(&name), overlay: PathBuf::from("/run").join(&name) };
     scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
     // Fails, but loads the module, so that its type information is there when the programs are loaded.
     let _ = mount(None::<&str>, &folders.overlay, Some("overlay"), MsFlags::empty(), None::<&str>);
@@ -110,7 +111,11 @@ pub fn self_test() -> Result<SelfTest, SelfTestError> {
     result
 }
 
-fn converse(kernel: &mut Kernel, folders: &Folders, child: &mut std::process::Child) -> Result<SelfTest, SelfTestError> {
+fn converse(
+    kernel: &mut Kernel,
+    folders: &Folders,
+    child: &mut std::process::Child,
+) -> Result<SelfTest, SelfTestError> {
     let gone = || io::Error::other("the scratch container ended early");
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return scratch("talk to the scratch container", Err(gone()));

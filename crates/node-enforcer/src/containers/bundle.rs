@@ -32,65 +32,30 @@ pub(super) struct Bundle {
 
 impl Bundle {
     /// A bundle at a path given by a runtime's command line or state: the path may tell whose it is.
-    pub(super) fn at(
-        id: String,
-        folder: PathBuf,
-        config: PathBuf,
-        runtime: Runtime,
-        state: State,
-    ) -> Self {
+    pub(super) fn at(id: String, folder: PathBuf, config: PathBuf, runtime: Runtime, state: State) -> Self {
         let parts: Vec<&str> = folder.iter().filter_map(|part| part.to_str()).collect();
-        let containerd_namespace = parts
-            .windows(3)
-            .find(|w| w[0] == "io.containerd.runtime.v2.task")
-            .map(|w| w[1].to_owned());
+        let containerd_namespace =
+            parts.windows(3).find(|w| w[0] == "io.containerd.runtime.v2.task").map(|w| w[1].to_owned());
         let runtime = match &containerd_namespace {
             Some(namespace) if namespace == "moby" => Runtime::Docker,
             Some(_) => Runtime::Containerd,
             None if parts.contains(&"overlay-containers") => Runtime::Podman,
             None => runtime,
         };
-        Self {
-            id,
-            folder,
-            config,
-            runtime,
-            containerd_namespace,
-            state,
-        }
+        Self { id, folder, config, runtime, containerd_namespace, state }
     }
 
     /// What a known place holds; None if it has gone meanwhile.
-    pub(super) fn of_place(
-        found: &Found,
-        config: &FinderConfig,
-    ) -> Result<Option<Self>, ContainerError> {
+    pub(super) fn of_place(found: &Found, config: &FinderConfig) -> Result<Option<Self>, ContainerError> {
         let (runtime, state) = match found.kind {
             PlaceKind::Containerd { .. } | PlaceKind::Podman => {
                 let userdata = matches!(found.kind, PlaceKind::Podman);
-                let folder = if userdata {
-                    found.folder.join("userdata")
-                } else {
-                    found.folder.clone()
-                };
-                let pid = runtime_state::pid_file(&folder.join(if userdata {
-                    "pidfile"
-                } else {
-                    "init.pid"
-                }));
+                let folder = if userdata { found.folder.join("userdata") } else { found.folder.clone() };
+                let pid = runtime_state::pid_file(&folder.join(if userdata { "pidfile" } else { "init.pid" }));
                 let folder = config.off_host(&folder);
-                let state = State {
-                    init_pid: pid,
-                    ..State::default()
-                };
+                let state = State { init_pid: pid, ..State::default() };
                 let json = folder.join("config.json");
-                return Ok(Some(Self::at(
-                    found.id.clone(),
-                    folder,
-                    json,
-                    Runtime::Other,
-                    state,
-                )));
+                return Ok(Some(Self::at(found.id.clone(), folder, json, Runtime::Other, state)));
             }
             PlaceKind::Runc => (Runtime::Runc, runtime_state::runc(&found.folder)?),
             PlaceKind::Crun => (Runtime::Crun, runtime_state::crun(&found.folder)?),
@@ -100,13 +65,7 @@ impl Bundle {
             return Ok(None);
         };
         let json = folder.join("config.json");
-        Ok(Some(Self::at(
-            found.id.clone(),
-            folder,
-            json,
-            runtime,
-            state,
-        )))
+        Ok(Some(Self::at(found.id.clone(), folder, json, runtime, state)))
     }
 
     /// Describes the container if it lives in `cgroup`; where that is not given, in the cgroup that its bundle or process
@@ -119,50 +78,26 @@ impl Bundle {
         let json = config.on_host(&self.config);
         let Some(spec) = files::read_json::<Spec>(&json, files::CONFIG_LIMIT)? else {
             // The shim makes the folder first.
-            let error = || ContainerError::Transient {
-                path: json,
-                reason: "the bundle has no config.json".to_owned(),
-            };
-            return if self.folder_exists(config) {
-                Err(error())
-            } else {
-                Ok(None)
-            };
+            let error = || ContainerError::Transient { path: json, reason: "the bundle has no config.json".to_owned() };
+            return if self.folder_exists(config) { Err(error()) } else { Ok(None) };
         };
         let Some((cgroup, cgroup_id)) = self.cgroup(config, &spec, cgroup) else {
             return Ok(None);
         };
         let record = self.engine_record(config)?;
-        let runtime = match spec
-            .annotations
-            .0
-            .get("io.container.manager")
-            .map(String::as_str)
-        {
+        let runtime = match spec.annotations.0.get("io.container.manager").map(String::as_str) {
             Some("cri-o") => Runtime::CriO,
             _ => self.runtime,
         };
-        let in_pod = spec
-            .annotations
-            .0
-            .keys()
-            .any(|key| key.starts_with("io.kubernetes."));
+        let in_pod = spec.annotations.0.keys().any(|key| key.starts_with("io.kubernetes."));
         let mounts = spec.mounts.unwrap_or_default();
         let declared = volumes::declared(&mounts, &self.folder, in_pod, &config.host_root);
         drop(mounts);
         let root = spec.root.map(|root| self.folder.join(root.path));
         let (root, volumes) = Self::filesystems(config, json, root, declared)?;
-        let identity = identity::identify(
-            &self.id,
-            runtime,
-            self.containerd_namespace.as_deref(),
-            spec.annotations,
-            record,
-        );
-        let running = self
-            .state
-            .init_pid
-            .map(|pid| runtime_state::is_alive(&config.proc, pid, self.state.init_start));
+        let identity =
+            identity::identify(&self.id, runtime, self.containerd_namespace.as_deref(), spec.annotations, record);
+        let running = self.state.init_pid.map(|pid| runtime_state::is_alive(&config.proc, pid, self.state.init_start));
         Ok(Some(Container {
             id: self.id,
             runtime,
@@ -193,9 +128,7 @@ impl Bundle {
     ) -> Result<(Root, Vec<Volume>), ContainerError> {
         let malformed = |reason: String| ContainerError::Malformed { path: json, reason };
         if declared.len() > VOLUMES_MAX {
-            return Err(malformed(format!(
-                "more than {VOLUMES_MAX} declared mounts"
-            )));
+            return Err(malformed(format!("more than {VOLUMES_MAX} declared mounts")));
         }
         let Some(root) = root else {
             return Err(malformed("root.path is missing".to_owned()));
@@ -211,11 +144,7 @@ impl Bundle {
             });
         };
         let volumes = declared.into_iter().map(|volume| Volume {
-            file: if volume.bind {
-                located.next().flatten().map(|found| found.file)
-            } else {
-                None
-            },
+            file: if volume.bind { located.next().flatten().map(|found| found.file) } else { None },
             destination: volume.destination,
             kind: volume.kind,
             source: volume.source,
@@ -228,12 +157,7 @@ impl Bundle {
     }
 
     /// The container's cgroup and its id.
-    fn cgroup(
-        &self,
-        config: &FinderConfig,
-        spec: &Spec,
-        asked: Option<&str>,
-    ) -> Option<(String, u64)> {
+    fn cgroup(&self, config: &FinderConfig, spec: &Spec, asked: Option<&str>) -> Option<(String, u64)> {
         let recorded = self.state.cgroup.clone().or_else(|| {
             let folder = self.state.cgroup_folder.as_deref()?;
             let below = Path::new(folder).strip_prefix(&config.cgroup_mount).ok()?;
@@ -244,33 +168,23 @@ impl Bundle {
                 Some(recorded) => recorded == asked,
                 None => fits(spec.cgroups_path(), &self.id, asked),
             };
-            return is_it
-                .then(|| Some((asked.to_owned(), config.cgroup_id(asked)?)))
-                .flatten();
+            return is_it.then(|| Some((asked.to_owned(), config.cgroup_id(asked)?))).flatten();
         }
         // What the runtime recorded, else where the bundle says, else where its first process is: a container that
         // runs an init system moves that process further down.
         let of_process = || {
             let pid = self.state.init_pid?;
-            let table = files::read(
-                &config.proc.join(pid.to_string()).join("cgroup"),
-                files::SMALL_LIMIT,
-            )
-            .ok()??;
-            let line = table
-                .split(|b| *b == b'\n')
-                .find_map(|line| line.strip_prefix(b"0::"))?;
+            let table = files::read(&config.proc.join(pid.to_string()).join("cgroup"), files::SMALL_LIMIT).ok()??;
+            let line = table.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
             let cgroup = String::from_utf8(line.to_vec()).ok()?;
             fits(spec.cgroups_path(), &self.id, &cgroup).then_some(cgroup)
         };
         let known = |cgroup: String| config.cgroup_id(&cgroup).map(|id| (cgroup, id));
         match recorded {
             Some(recorded) => known(recorded),
-            None => of_process().and_then(known).or_else(|| {
-                likely(spec.cgroups_path(), &self.id)
-                    .into_iter()
-                    .find_map(known)
-            }),
+            None => of_process()
+                .and_then(known)
+                .or_else(|| likely(spec.cgroups_path(), &self.id).into_iter().find_map(known)),
         }
     }
 
@@ -302,36 +216,22 @@ impl FinderConfig {
 
     /// The host's name of a path that was found below `host_root`.
     fn off_host(&self, path: &Path) -> PathBuf {
-        path.strip_prefix(&self.host_root)
-            .map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
+        path.strip_prefix(&self.host_root).map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
     }
 
     /// The kernel's id of a cgroup; None if there is none (any more).
     fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
         let folder = self.cgroup_mount.join(cgroup.strip_prefix('/')?);
-        fs::symlink_metadata(folder)
-            .ok()
-            .filter(fs::Metadata::is_dir)
-            .map(|folder| folder.ino())
+        fs::symlink_metadata(folder).ok().filter(fs::Metadata::is_dir).map(|folder| folder.ino())
     }
 }
 
 fn root_of(path: PathBuf, located: &Located) -> Root {
     let FileId { dev, ino } = located.file;
     let overlay = located.mount.fs_type == "overlay" && located.is_mount_root;
-    let (upper_dir, lower_dirs) = if overlay {
-        (located.mount.upper_dir(), located.mount.lower_dirs())
-    } else {
-        (None, Vec::new())
-    };
-    Root {
-        path,
-        dev,
-        ino,
-        overlay,
-        upper_dir,
-        lower_dirs,
-    }
+    let (upper_dir, lower_dirs) =
+        if overlay { (located.mount.upper_dir(), located.mount.lower_dirs()) } else { (None, Vec::new()) };
+    Root { path, dev, ino, overlay, upper_dir, lower_dirs }
 }
 
 /// The processes of runtimes that may be waiting for systemd to make this scope.
@@ -339,14 +239,8 @@ pub(super) fn waiting_runtimes(proc: &Path) -> Vec<u32> {
     entries(proc)
         .filter_map(|(name, folder)| Some((name.parse::<u32>().ok()?, folder)))
         .filter(|(_, folder)| {
-            let comm = files::read(&folder.join("comm"), 64)
-                .ok()
-                .flatten()
-                .unwrap_or_default();
-            matches!(
-                comm.trim_ascii_end(),
-                b"runc" | b"crun" | b"youki" | b"docker-runc"
-            )
+            let comm = files::read(&folder.join("comm"), 64).ok().flatten().unwrap_or_default();
+            matches!(comm.trim_ascii_end(), b"runc" | b"crun" | b"youki" | b"docker-runc")
         })
         .map(|(pid, _)| pid)
         .collect()

@@ -23,10 +23,7 @@ pub(super) fn clean(path: &str) -> String {
 pub(super) fn fits(cgroups_path: Option<&str>, id: &str, cgroup: &str) -> bool {
     let leaf = leaf(cgroup);
     let Some(declared) = cgroups_path else {
-        return leaf == id
-            || leaf
-                .strip_suffix(".scope")
-                .is_some_and(|unit| unit_is(unit, id));
+        return leaf == id || leaf.strip_suffix(".scope").is_some_and(|unit| unit_is(unit, id));
     };
     if declared.starts_with('/') {
         return clean(declared) == cgroup;
@@ -42,9 +39,7 @@ pub(super) fn fits(cgroups_path: Option<&str>, id: &str, cgroup: &str) -> bool {
 /// `runc-<id>`, `crun-<id>`, `<id>`: the default scopes of the runtimes.
 fn unit_is(unit: &str, id: &str) -> bool {
     unit == id
-        || unit
-            .strip_suffix(id)
-            .is_some_and(|prefix| matches!(prefix, "-" | "runc-" | "crun-" | "youki-" | "libcrun-"))
+        || unit.strip_suffix(id).is_some_and(|prefix| matches!(prefix, "-" | "runc-" | "crun-" | "youki-" | "libcrun-"))
 }
 
 /// Where a container with this `cgroupsPath` and id would be, likeliest first; for a scan.
@@ -56,10 +51,7 @@ pub(super) fn likely(cgroups_path: Option<&str>, id: &str) -> Vec<String> {
             format!("/system.slice/crun-{id}.scope"),
         ];
     };
-    systemd_path(declared)
-        .into_iter()
-        .chain([clean(declared)])
-        .collect()
+    systemd_path(declared).into_iter().chain([clean(declared)]).collect()
 }
 
 /// The cgroup of a systemd unit written as `slice:prefix:name`.
@@ -87,9 +79,7 @@ fn slice_path(slice: &str) -> Option<String> {
     let name = slice.strip_suffix(".slice")?;
     let mut path = String::new();
     for (end, _) in name.match_indices('-').chain([(name.len(), "")]) {
-        let part = name
-            .get(..end)
-            .filter(|part| !part.is_empty() && !part.ends_with('-'))?;
+        let part = name.get(..end).filter(|part| !part.is_empty() && !part.ends_with('-'))?;
         path.push('/');
         path.push_str(part);
         path.push_str(".slice");
@@ -110,24 +100,14 @@ pub(super) fn candidate_ids(cgroup: &str) -> Vec<&str> {
     if let Some((_, name)) = leaf.rsplit_once(':') {
         return Some(name).into_iter().filter(|id| is_id(id)).collect();
     }
-    if [".service", ".mount", ".socket", ".slice", ".swap", ".timer"]
-        .iter()
-        .any(|unit| leaf.ends_with(unit))
-    {
+    if [".service", ".mount", ".socket", ".slice", ".swap", ".timer"].iter().any(|unit| leaf.ends_with(unit)) {
         return Vec::new();
     }
     let Some(unit) = leaf.strip_suffix(".scope") else {
         // Podman's cgroupfs driver: `libpod-<id>`.
-        return [Some(leaf), leaf.strip_prefix("libpod-")]
-            .into_iter()
-            .flatten()
-            .filter(|id| is_id(id))
-            .collect();
+        return [Some(leaf), leaf.strip_prefix("libpod-")].into_iter().flatten().filter(|id| is_id(id)).collect();
     };
-    let suffixes = unit
-        .match_indices('-')
-        .take(SPLITS_MAX)
-        .filter_map(|(at, _)| unit.get(at + 1..));
+    let suffixes = unit.match_indices('-').take(SPLITS_MAX).filter_map(|(at, _)| unit.get(at + 1..));
     suffixes.chain([unit]).filter(|id| is_id(id)).collect()
 }
 
@@ -136,7 +116,5 @@ pub(super) fn is_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 255
         && !matches!(id, "." | "..")
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-'))
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-'))
 }

@@ -48,19 +48,12 @@ const SHORT_WITH_VALUE: &[u8] = b"bfrl";
 
 /// Parses `/proc/<pid>/cmdline`; None if it does not create a container.
 pub(super) fn parse(cmdline: &[u8]) -> Option<CreateCommand> {
-    let mut arguments = cmdline
-        .strip_suffix(b"\0")
-        .unwrap_or(cmdline)
-        .split(|b| *b == 0);
+    let mut arguments = cmdline.strip_suffix(b"\0").unwrap_or(cmdline).split(|b| *b == 0);
     let runtime = runtime_named(arguments.next()?);
     let (mut bundle, mut config, mut verb, mut id) = (None, None, None, None);
     let mut only_positional = false;
     while let Some(argument) = arguments.next() {
-        let option = if only_positional {
-            None
-        } else {
-            option(argument)
-        };
+        let option = if only_positional { None } else { option(argument) };
         match option {
             None if argument == b"--" && !only_positional => only_positional = true,
             None if verb.is_none() => {
@@ -87,12 +80,7 @@ pub(super) fn parse(cmdline: &[u8]) -> Option<CreateCommand> {
     }
     verb?;
     let id = String::from_utf8(id?.to_vec()).ok()?;
-    Some(CreateCommand {
-        runtime,
-        id,
-        bundle,
-        config,
-    })
+    Some(CreateCommand { runtime, id, bundle, config })
 }
 
 /// An option's name and the value joined to it. Go's flags may have one dash or two; crun also joins a short option with its
@@ -105,15 +93,8 @@ fn option(argument: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     if let Some(equals) = name.iter().position(|b| *b == b'=') {
         return Some((&name[..equals], Some(&name[equals + 1..])));
     }
-    let joined = !argument.starts_with(b"--")
-        && name.len() > 1
-        && matches!(name[0], b'b' | b'f')
-        && name[1] == b'/';
-    Some(if joined {
-        (&name[..1], Some(&name[1..]))
-    } else {
-        (name, None)
-    })
+    let joined = !argument.starts_with(b"--") && name.len() > 1 && matches!(name[0], b'b' | b'f') && name[1] == b'/';
+    Some(if joined { (&name[..1], Some(&name[1..])) } else { (name, None) })
 }
 
 fn takes_value(name: &[u8]) -> bool {
@@ -140,19 +121,13 @@ fn runtime_named(program: &[u8]) -> Runtime {
 }
 
 /// The bundle's `config.json`, given the runtime's working folder.
-pub(super) fn config_file(
-    command: &CreateCommand,
-    cwd: Option<&Path>,
-) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn config_file(command: &CreateCommand, cwd: Option<&Path>) -> Option<(PathBuf, PathBuf)> {
     let bundle = match (&command.bundle, cwd) {
         (Some(bundle), _) if bundle.is_absolute() => bundle.clone(),
         (Some(bundle), Some(cwd)) => cwd.join(bundle),
         (None, Some(cwd)) => cwd.to_owned(),
         (_, None) => return None,
     };
-    let config = command
-        .config
-        .as_ref()
-        .map_or_else(|| bundle.join("config.json"), |config| bundle.join(config));
+    let config = command.config.as_ref().map_or_else(|| bundle.join("config.json"), |config| bundle.join(config));
     Some((bundle, config))
 }

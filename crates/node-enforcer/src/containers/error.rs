@@ -15,9 +15,7 @@ pub enum ContainerError {
         reason: String,
     },
     /// The system refused to read it.
-    #[error(
-        "{path:?} cannot be read: {source}; the enforcer needs root and the host's /run, /var/lib and /proc"
-    )]
+    #[error("{path:?} cannot be read: {source}; the enforcer needs root and the host's /run, /var/lib and /proc")]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
@@ -25,9 +23,7 @@ pub enum ContainerError {
         source: io::Error,
     },
     /// Larger than any runtime writes.
-    #[error(
-        "{path:?} is larger than {limit} bytes; it is not read, and its container stays unknown"
-    )]
+    #[error("{path:?} is larger than {limit} bytes; it is not read, and its container stays unknown")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -35,9 +31,7 @@ pub enum ContainerError {
         limit: u64,
     },
     /// Complete, but not what the format says.
-    #[error(
-        "{path:?} is not what its runtime writes: {reason}; its container stays unknown until it is made again"
-    )]
+    #[error("{path:?} is not what its runtime writes: {reason}; its container stays unknown until it is made again")]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -10,9 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use super::bundle::{Bundle, waiting_runtimes};
 use super::places::Places;
 use super::runtime_state::State;
-use super::{
-    Container, ContainerError, FileId, cgroup_path, command_line, files, located, mounts_of,
-};
+use super::{Container, ContainerError, FileId, cgroup_path, command_line, files, located, mounts_of};
 
 /// A command line longer than this is no runtime's.
 const CMDLINE_MAX: u64 = 64 << 10;
@@ -61,11 +59,7 @@ impl Finder {
     ///
     /// # Errors
     /// [`ContainerError::Transient`] asks to try again; any other says that the container stays unknown, and why.
-    pub fn resolve(
-        &self,
-        cgroup: &str,
-        maker_pid: Option<u32>,
-    ) -> Result<Option<Container>, ContainerError> {
+    pub fn resolve(&self, cgroup: &str, maker_pid: Option<u32>) -> Result<Option<Container>, ContainerError> {
         let mut failed = None;
         if let Some(bundle) = maker_pid.and_then(|pid| self.bundle_of_runtime(pid)) {
             match bundle.describe(&self.config, Some(cgroup)) {
@@ -77,9 +71,7 @@ impl Finder {
         let ids = cgroup_path::candidate_ids(cgroup);
         for found in self.config.places.find(&self.config.host_root, &ids) {
             let bundle = Bundle::of_place(&found, &self.config);
-            match bundle.and_then(|bundle| {
-                bundle.map_or(Ok(None), |b| b.describe(&self.config, Some(cgroup)))
-            }) {
+            match bundle.and_then(|bundle| bundle.map_or(Ok(None), |b| b.describe(&self.config, Some(cgroup)))) {
                 Ok(None) => {}
                 Err(error) => failed = failed.or(Some(error)),
                 found => return found,
@@ -90,9 +82,7 @@ impl Finder {
         }
         // systemd makes the scope while the runtime waits for it, and the runtime writes its state later.
         if maker_pid == Some(1) && is_foreign_scope(cgroup) {
-            for bundle in waiting_runtimes(&self.config.proc)
-                .into_iter()
-                .filter_map(|pid| self.bundle_of_runtime(pid))
+            for bundle in waiting_runtimes(&self.config.proc).into_iter().filter_map(|pid| self.bundle_of_runtime(pid))
             {
                 if let Some(container) = bundle.describe(&self.config, Some(cgroup))? {
                     return Ok(Some(container));
@@ -110,9 +100,7 @@ impl Finder {
         let mut seen = BTreeSet::new();
         for found in self.config.places.all(&self.config.host_root) {
             let bundle = Bundle::of_place(&found, &self.config);
-            match bundle
-                .and_then(|bundle| bundle.map_or(Ok(None), |b| b.describe(&self.config, None)))
-            {
+            match bundle.and_then(|bundle| bundle.map_or(Ok(None), |b| b.describe(&self.config, None))) {
                 Ok(Some(container)) => {
                     if seen.insert(container.cgroup_id) {
                         containers.push(container);
@@ -133,47 +121,23 @@ impl Finder {
     ///
     /// # Errors
     /// [`ContainerError::Unreadable`] if the mount table of `pid` cannot be read.
-    pub fn resolve_tmpfs(
-        &self,
-        container: &mut Container,
-        pid: u32,
-    ) -> Result<usize, ContainerError> {
+    pub fn resolve_tmpfs(&self, container: &mut Container, pid: u32) -> Result<usize, ContainerError> {
         if container.volumes.iter().all(|volume| volume.file.is_some()) {
             return Ok(0);
         }
         let process = self.config.proc.join(pid.to_string());
         let mounts: Vec<_> = mounts_of(&process)?
-            .filter(|mount| {
-                container
-                    .volumes
-                    .iter()
-                    .any(|v| Path::new(&v.destination) == mount.mount_point)
-            })
+            .filter(|mount| container.volumes.iter().any(|v| Path::new(&v.destination) == mount.mount_point))
             .collect();
-        for volume in container
-            .volumes
-            .iter_mut()
-            .filter(|volume| volume.file.is_none())
-        {
-            let first = mounts
-                .iter()
-                .find(|m| m.mount_point == Path::new(&volume.destination));
-            volume.file = first
-                .filter(|mount| mount.fs_type == volume.kind)
-                .and_then(|mount| {
-                    let root = open_inside(&process, &volume.destination)?;
-                    let (mount_id, ino) = located::identify(&root).ok()?;
-                    (mount_id == mount.id).then_some(FileId {
-                        dev: mount.dev,
-                        ino,
-                    })
-                });
+        for volume in container.volumes.iter_mut().filter(|volume| volume.file.is_none()) {
+            let first = mounts.iter().find(|m| m.mount_point == Path::new(&volume.destination));
+            volume.file = first.filter(|mount| mount.fs_type == volume.kind).and_then(|mount| {
+                let root = open_inside(&process, &volume.destination)?;
+                let (mount_id, ino) = located::identify(&root).ok()?;
+                (mount_id == mount.id).then_some(FileId { dev: mount.dev, ino })
+            });
         }
-        Ok(container
-            .volumes
-            .iter()
-            .filter(|volume| volume.file.is_none())
-            .count())
+        Ok(container.volumes.iter().filter(|volume| volume.file.is_none()).count())
     }
 
     /// The bundle that the runtime `pid` is creating, if it is one.
@@ -185,19 +149,9 @@ impl Finder {
             return None;
         }
         let cwd = || fs::read_link(process.join("cwd")).ok();
-        let is_absolute = command
-            .bundle
-            .as_ref()
-            .is_some_and(|bundle| bundle.is_absolute());
-        let (folder, config) =
-            command_line::config_file(&command, if is_absolute { None } else { cwd() }.as_deref())?;
-        Some(Bundle::at(
-            command.id,
-            folder,
-            config,
-            command.runtime,
-            State::default(),
-        ))
+        let is_absolute = command.bundle.as_ref().is_some_and(|bundle| bundle.is_absolute());
+        let (folder, config) = command_line::config_file(&command, if is_absolute { None } else { cwd() }.as_deref())?;
+        Some(Bundle::at(command.id, folder, config, command.runtime, State::default()))
     }
 }
 
@@ -205,20 +159,15 @@ impl Finder {
 pub(super) fn is_foreign_scope(cgroup: &str) -> bool {
     let leaf = cgroup_path::leaf(cgroup);
     leaf.strip_suffix(".scope").is_some()
-        && !["init.scope", "session-", "run-", "app-", "user-"]
-            .iter()
-            .any(|own| leaf.starts_with(own))
+        && !["init.scope", "session-", "run-", "app-", "user-"].iter().any(|own| leaf.starts_with(own))
 }
 
 /// Opens a path inside a process's root without following any link that the container could have placed.
 fn open_inside(process: &Path, destination: &str) -> Option<File> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let root: OwnedFd =
-        nix::fcntl::open(&process.join("root"), flags, nix::sys::stat::Mode::empty()).ok()?;
-    let how = OpenHow::new().flags(flags).resolve(
-        ResolveFlag::RESOLVE_IN_ROOT
-            | ResolveFlag::RESOLVE_NO_SYMLINKS
-            | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-    );
+    let root: OwnedFd = nix::fcntl::open(&process.join("root"), flags, nix::sys::stat::Mode::empty()).ok()?;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(&root, destination, how).ok().map(File::from)
 }

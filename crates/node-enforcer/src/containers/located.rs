@@ -32,8 +32,7 @@ struct Held {
 /// The mount's superblock is asked, not `st_dev`: btrfs gives a subvolume's files a device number of their own.
 pub(super) fn locate(paths: &[PathBuf]) -> Result<Vec<Option<Located>>, ContainerError> {
     let held: Vec<Option<Held>> = paths.iter().map(|path| hold(path).ok()).collect();
-    let wanted: std::collections::BTreeSet<u64> =
-        held.iter().flatten().map(|held| held.mount_id).collect();
+    let wanted: std::collections::BTreeSet<u64> = held.iter().flatten().map(|held| held.mount_id).collect();
     let mounts: BTreeMap<u64, MountEntry> = mounts_of(Path::new("/proc/self"))?
         .filter(|mount| wanted.contains(&mount.id))
         .map(|mount| (mount.id, mount))
@@ -43,16 +42,8 @@ pub(super) fn locate(paths: &[PathBuf]) -> Result<Vec<Option<Located>>, Containe
         .map(|held| {
             let held = held.as_ref()?;
             let mount = mounts.get(&held.mount_id)?.clone();
-            let is_mount_root = fs::read_link(own_descriptor("fd", &held.file))
-                .is_ok_and(|p| p == mount.mount_point);
-            Some(Located {
-                file: FileId {
-                    dev: mount.dev,
-                    ino: held.ino,
-                },
-                mount,
-                is_mount_root,
-            })
+            let is_mount_root = fs::read_link(own_descriptor("fd", &held.file)).is_ok_and(|p| p == mount.mount_point);
+            Some(Located { file: FileId { dev: mount.dev, ino: held.ino }, mount, is_mount_root })
         })
         .collect())
 }
@@ -63,12 +54,10 @@ pub(super) fn locate(paths: &[PathBuf]) -> Result<Vec<Option<Located>>, Containe
 /// When it cannot be opened, or its mount is not in the mount table.
 pub fn identity_of(path: &Path) -> Result<FileId, ContainerError> {
     let found = locate(&[path.to_path_buf()])?.pop().flatten();
-    found
-        .map(|located| located.file)
-        .ok_or_else(|| ContainerError::Unreadable {
-            path: path.to_path_buf(),
-            source: io::Error::other("it cannot be opened, or is on no mount of this process"),
-        })
+    found.map(|located| located.file).ok_or_else(|| ContainerError::Unreadable {
+        path: path.to_path_buf(),
+        source: io::Error::other("it cannot be opened, or is on no mount of this process"),
+    })
 }
 
 /// The mount id and inode number of an open file.
@@ -88,14 +77,7 @@ fn own_descriptor(folder: &str, file: &File) -> PathBuf {
 }
 
 fn hold(path: &Path) -> io::Result<Held> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     let (mount_id, ino) = identify(&file)?;
-    Ok(Held {
-        file,
-        ino,
-        mount_id,
-    })
+    Ok(Held { file, ino, mount_id })
 }

@@ -39,14 +39,7 @@ impl MountEntry {
         let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
         let _source = fields.next();
         let super_options = fields.next().unwrap_or_default().to_vec();
-        Some(Self {
-            id,
-            dev,
-            root,
-            mount_point,
-            fs_type,
-            super_options,
-        })
+        Some(Self { id, dev, root, mount_point, fs_type, super_options })
     }
 
     /// The overlay's upper folder.
@@ -58,10 +51,8 @@ impl MountEntry {
     /// The overlay's lower folders, uppermost first.
     #[must_use]
     pub fn lower_dirs(&self) -> Vec<PathBuf> {
-        let mut dirs: Vec<PathBuf> = self
-            .options("lowerdir")
-            .flat_map(|value| split_layers(&unescape(value)))
-            .collect();
+        let mut dirs: Vec<PathBuf> =
+            self.options("lowerdir").flat_map(|value| split_layers(&unescape(value))).collect();
         // Mounted through fsconfig, one option per layer (6.7 and later).
         dirs.extend(self.options("lowerdir+").map(path));
         dirs.extend(self.options("datadir+").map(path));
@@ -72,11 +63,7 @@ impl MountEntry {
     fn options<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.super_options
             .split(|b| *b == b',')
-            .filter_map(move |option| {
-                option
-                    .strip_prefix(name.as_bytes())
-                    .and_then(|rest| rest.strip_prefix(b"="))
-            })
+            .filter_map(move |option| option.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))
     }
 }
 
@@ -85,15 +72,10 @@ impl MountEntry {
 ///
 /// # Errors
 /// [`ContainerError::Unreadable`]. A process that is gone has no mounts.
-pub fn mounts_of(
-    process: &Path,
-) -> Result<impl Iterator<Item = MountEntry> + use<>, ContainerError> {
+pub fn mounts_of(process: &Path) -> Result<impl Iterator<Item = MountEntry> + use<>, ContainerError> {
     let table = process.join("mountinfo");
     let reader = files::open(&table)?.map(|file| BufReader::with_capacity(16 << 10, file));
-    Ok(reader
-        .into_iter()
-        .flat_map(lines)
-        .filter_map(|line| MountEntry::parse(&line)))
+    Ok(reader.into_iter().flat_map(lines).filter_map(|line| MountEntry::parse(&line)))
 }
 
 fn lines(mut reader: impl BufRead) -> impl Iterator<Item = Vec<u8>> {
@@ -133,13 +115,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|d| first == b'\\' && d.iter().all(|b| matches!(b, b'0'..=b'7')));
+        let octal = tail.get(..3).filter(|d| first == b'\\' && d.iter().all(|b| matches!(b, b'0'..=b'7')));
         if let Some(digits) = octal {
-            let value = digits
-                .iter()
-                .fold(0_u32, |value, digit| value << 3 | u32::from(digit - b'0'));
+            let value = digits.iter().fold(0_u32, |value, digit| value << 3 | u32::from(digit - b'0'));
             bytes.push(u8::try_from(value & 0xff).unwrap_or_default());
             rest = &tail[3..];
         } else {
@@ -167,8 +145,5 @@ fn split_layers(value: &[u8]) -> Vec<PathBuf> {
         }
     }
     layers.retain(|layer| !layer.is_empty());
-    layers
-        .into_iter()
-        .map(|layer| PathBuf::from(OsString::from_vec(layer)))
-        .collect()
+    layers.into_iter().map(|layer| PathBuf::from(OsString::from_vec(layer))).collect()
 }

@@ -26,11 +26,7 @@ pub(super) struct Spec {
 impl Spec {
     /// `linux.cgroupsPath`, where it says something.
     pub(super) fn cgroups_path(&self) -> Option<&str> {
-        self.linux
-            .as_ref()?
-            .cgroups_path
-            .as_deref()
-            .filter(|path| !path.is_empty())
+        self.linux.as_ref()?.cgroups_path.as_deref().filter(|path| !path.is_empty())
     }
 }
 
@@ -83,14 +79,9 @@ impl<'de> Visitor<'de> for LabelsVisitor {
         let mut labels = BTreeMap::new();
         while let Some((key, mut value)) = map.next_entry::<String, String>()? {
             if labels.len() == LABELS_MAX {
-                return Err(A::Error::custom(format_args!(
-                    "more than {LABELS_MAX} labels"
-                )));
+                return Err(A::Error::custom(format_args!("more than {LABELS_MAX} labels")));
             }
-            let end = (0..=LABEL_VALUE_MAX)
-                .rev()
-                .find(|end| value.is_char_boundary(*end))
-                .unwrap_or_default();
+            let end = (0..=LABEL_VALUE_MAX).rev().find(|end| value.is_char_boundary(*end)).unwrap_or_default();
             if value.len() > LABEL_VALUE_MAX {
                 value.truncate(end);
                 value.shrink_to_fit();

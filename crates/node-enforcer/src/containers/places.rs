@@ -81,17 +81,12 @@ impl Places {
             }
         }
         let plain = |kind: PlaceKind, places: &[PathBuf]| -> Vec<(PlaceKind, PathBuf)> {
-            places
-                .iter()
-                .map(|place| (kind.clone(), on_host(host_root, place)))
-                .collect()
+            places.iter().map(|place| (kind.clone(), on_host(host_root, place))).collect()
         };
         folders.extend(plain(PlaceKind::Podman, &self.podman));
         folders.extend(plain(PlaceKind::Runc, &self.runc));
         for place in &self.runc_nested {
-            folders.extend(
-                entries(&on_host(host_root, place)).map(|(_, folder)| (PlaceKind::Runc, folder)),
-            );
+            folders.extend(entries(&on_host(host_root, place)).map(|(_, folder)| (PlaceKind::Runc, folder)));
         }
         folders.extend(plain(PlaceKind::Crun, &self.crun));
         folders
@@ -100,19 +95,11 @@ impl Places {
     /// The folders that hold a container of one of these ids.
     pub(super) fn find(&self, host_root: &Path, ids: &[&str]) -> Vec<Found> {
         let mut found = Vec::new();
-        for (kind, folder) in if ids.is_empty() {
-            Vec::new()
-        } else {
-            self.folders(host_root)
-        } {
+        for (kind, folder) in if ids.is_empty() { Vec::new() } else { self.folders(host_root) } {
             for id in ids {
                 let folder = folder.join(id);
                 if folder.join(kind.mark()).symlink_metadata().is_ok() {
-                    found.push(Found {
-                        kind: kind.clone(),
-                        id: (*id).to_owned(),
-                        folder,
-                    });
+                    found.push(Found { kind: kind.clone(), id: (*id).to_owned(), folder });
                 }
             }
         }
@@ -125,11 +112,7 @@ impl Places {
         for (kind, folder) in self.folders(host_root) {
             for (id, folder) in entries(&folder) {
                 if folder.join(kind.mark()).symlink_metadata().is_ok() {
-                    found.push(Found {
-                        kind: kind.clone(),
-                        id,
-                        folder,
-                    });
+                    found.push(Found { kind: kind.clone(), id, folder });
                 }
             }
         }

@@ -42,19 +42,12 @@ pub(super) fn runc(folder: &Path) -> Result<Option<State>, ContainerError> {
         #[serde(default)]
         labels: Option<Vec<String>>,
     }
-    let Some(written) = files::read_json::<Written>(&folder.join("state.json"), CONFIG_LIMIT)?
-    else {
+    let Some(written) = files::read_json::<Written>(&folder.join("state.json"), CONFIG_LIMIT)? else {
         return Ok(None);
     };
-    let labels = written
-        .config
-        .and_then(|config| config.labels)
-        .unwrap_or_default();
+    let labels = written.config.and_then(|config| config.labels).unwrap_or_default();
     Ok(Some(State {
-        bundle: labels
-            .iter()
-            .find_map(|label| label.strip_prefix("bundle="))
-            .map(PathBuf::from),
+        bundle: labels.iter().find_map(|label| label.strip_prefix("bundle=")).map(PathBuf::from),
         init_pid: Some(written.init_process_pid).filter(|pid| *pid != 0),
         init_start: Some(written.init_process_start).filter(|start| *start != 0),
         // The unified hierarchy has no name.
@@ -82,22 +75,14 @@ pub(super) fn crun(folder: &Path) -> Result<Option<State>, ContainerError> {
         init_pid: Some(written.pid).filter(|pid| *pid != 0),
         init_start: Some(written.start).filter(|start| *start != 0),
         cgroup_folder: None,
-        cgroup: written
-            .cgroup
-            .filter(|path| !path.is_empty())
-            .map(|path| cgroup_path::clean(&path)),
+        cgroup: written.cgroup.filter(|path| !path.is_empty()).map(|path| cgroup_path::clean(&path)),
     }))
 }
 
 /// The pid that containerd's shim (`init.pid`) or conmon (`pidfile`) wrote.
 pub(super) fn pid_file(path: &Path) -> Option<u32> {
     let bytes = files::read(path, 64).ok().flatten()?;
-    std::str::from_utf8(&bytes)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid != 0)
+    std::str::from_utf8(&bytes).ok()?.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 /// Whether that process lives: same id, and the same start where that is known.
@@ -113,13 +98,8 @@ pub(super) fn is_alive(proc: &Path, pid: u32, started: Option<u64>) -> bool {
         return false;
     };
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let dead = fields
-        .first()
-        .is_none_or(|state| matches!(*state, "Z" | "X"));
-    !dead
-        && started.is_none_or(|started| {
-            fields.get(19).and_then(|field| field.parse().ok()) == Some(started)
-        })
+    let dead = fields.first().is_none_or(|state| matches!(*state, "Z" | "X"));
+    !dead && started.is_none_or(|started| fields.get(19).and_then(|field| field.parse().ok()) == Some(started))
 }
 
 /// What an engine calls its container.
@@ -147,19 +127,12 @@ pub(super) fn docker(folder: &Path) -> Result<Option<EngineRecord>, ContainerErr
         #[serde(default, rename = "Labels")]
         labels: Labels,
     }
-    let Some(written) = files::read_json::<Written>(&folder.join("config.v2.json"), CONFIG_LIMIT)?
-    else {
+    let Some(written) = files::read_json::<Written>(&folder.join("config.v2.json"), CONFIG_LIMIT)? else {
         return Ok(None);
     };
-    let config = written.config.unwrap_or(Config {
-        image: None,
-        labels: Labels::default(),
-    });
+    let config = written.config.unwrap_or(Config { image: None, labels: Labels::default() });
     Ok(Some(EngineRecord {
-        name: written
-            .name
-            .map(|name| name.trim_start_matches('/').to_owned())
-            .filter(|name| !name.is_empty()),
+        name: written.name.map(|name| name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty()),
         image: config.image.filter(|image| !image.is_empty()),
         labels: Some(config.labels),
     }))
@@ -175,20 +148,13 @@ pub(super) fn podman(storage: &Path, id: &str) -> Result<Option<EngineRecord>, C
         name: Option<String>,
     }
     let path = storage.join("containers.json");
-    let Some(PickById { entry, .. }) =
-        files::read_json_seed(&path, CONFIG_LIMIT, PickById { id, entry: None })?
-    else {
+    let Some(PickById { entry, .. }) = files::read_json_seed(&path, CONFIG_LIMIT, PickById { id, entry: None })? else {
         return Ok(None);
     };
     let Some(entry) = entry else { return Ok(None) };
-    let metadata: Metadata = entry
-        .metadata
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let metadata: Metadata = entry.metadata.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     Ok(Some(EngineRecord {
-        name: metadata
-            .name
-            .or_else(|| entry.names.and_then(|names| names.into_iter().next())),
+        name: metadata.name.or_else(|| entry.names.and_then(|names| names.into_iter().next())),
         image: metadata.image.filter(|image| !image.is_empty()),
         labels: None,
     }))

@@ -18,54 +18,21 @@ pub(super) struct Declared {
 }
 
 /// Filesystems that every runtime mounts for itself, where no one declared anything.
-const KERNEL_FILESYSTEMS: &[&str] = &[
-    "proc",
-    "sysfs",
-    "devpts",
-    "mqueue",
-    "cgroup",
-    "cgroup2",
-    "devtmpfs",
-    "securityfs",
-];
+const KERNEL_FILESYSTEMS: &[&str] =
+    &["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "securityfs"];
 /// Where a tmpfs is the runtime's own.
-const RUNTIME_TMPFS: &[&str] = &[
-    "/dev",
-    "/dev/shm",
-    "/dev/pts",
-    "/dev/mqueue",
-    "/proc",
-    "/sys",
-    "/sys/fs/cgroup",
-    "/run",
-    "/run/lock",
-];
+const RUNTIME_TMPFS: &[&str] =
+    &["/dev", "/dev/shm", "/dev/pts", "/dev/mqueue", "/proc", "/sys", "/sys/fs/cgroup", "/run", "/run/lock"];
 
 /// The declared mounts of a bundle, in its order.
-pub(super) fn declared(
-    mounts: &[SpecMount],
-    bundle: &Path,
-    in_pod: bool,
-    host_root: &Path,
-) -> Vec<Declared> {
-    mounts
-        .iter()
-        .filter_map(|mount| declared_mount(mount, bundle, in_pod, host_root))
-        .collect()
+pub(super) fn declared(mounts: &[SpecMount], bundle: &Path, in_pod: bool, host_root: &Path) -> Vec<Declared> {
+    mounts.iter().filter_map(|mount| declared_mount(mount, bundle, in_pod, host_root)).collect()
 }
 
-fn declared_mount(
-    mount: &SpecMount,
-    bundle: &Path,
-    in_pod: bool,
-    host_root: &Path,
-) -> Option<Declared> {
+fn declared_mount(mount: &SpecMount, bundle: &Path, in_pod: bool, host_root: &Path) -> Option<Declared> {
     let fs_type = mount.kind.as_deref().unwrap_or_default();
     let options = mount.options.as_deref().unwrap_or_default();
-    let bind = fs_type == "bind"
-        || options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind");
+    let bind = fs_type == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
     let destination = clean(&mount.destination);
     let source = PathBuf::from(mount.source.as_deref().unwrap_or_default());
     if bind {
@@ -73,22 +40,12 @@ fn declared_mount(
         let source = bundle.join(source);
         let is_runtimes = destination == "/dev/shm" && is_runtime_shm(&source);
         let kind = bind_kind(&source, in_pod, host_root);
-        return (!is_runtimes).then_some(Declared {
-            destination,
-            kind,
-            source,
-            bind,
-        });
+        return (!is_runtimes).then_some(Declared { destination, kind, source, bind });
     }
     let is_runtimes = KERNEL_FILESYSTEMS.contains(&fs_type)
         || fs_type.is_empty()
         || (fs_type == "tmpfs" && RUNTIME_TMPFS.contains(&destination.as_str()));
-    (!is_runtimes).then(|| Declared {
-        destination,
-        kind: fs_type.to_owned(),
-        source,
-        bind,
-    })
+    (!is_runtimes).then(|| Declared { destination, kind: fs_type.to_owned(), source, bind })
 }
 
 /// The `/dev/shm` that an engine shares between a pod's containers lies in its own state. With the host's IPC namespace it
@@ -99,16 +56,10 @@ fn is_runtime_shm(source: &Path) -> bool {
     };
     source == "/dev/shm"
         || (source.ends_with("/shm")
-            && [
-                "/io.containerd.grpc.v1.cri/sandboxes/",
-                "/containers/",
-                "/overlay-containers/",
-            ]
-            .iter()
-            .any(|state| source.contains(state))
-            && (source.contains("/sandboxes/")
-                || source.ends_with("/mounts/shm")
-                || source.ends_with("/userdata/shm")))
+            && ["/io.containerd.grpc.v1.cri/sandboxes/", "/containers/", "/overlay-containers/"]
+                .iter()
+                .any(|state| source.contains(state))
+            && (source.contains("/sandboxes/") || source.ends_with("/mounts/shm") || source.ends_with("/userdata/shm")))
 }
 
 /// The kind of a bind mount, from where its source lies.
@@ -139,31 +90,20 @@ fn bind_kind(source: &Path, in_pod: bool, host_root: &Path) -> String {
 }
 
 fn is_docker_state(parts: &[&str]) -> bool {
-    parts
-        .windows(2)
-        .any(|pair| matches!(pair, ["docker", "containers"]))
+    parts.windows(2).any(|pair| matches!(pair, ["docker", "containers"]))
 }
 
 /// `…/pods/<uid>/volumes/kubernetes.io~<plugin>/<volume>`, `…/pods/<uid>/volume-subpaths/<volume>/<container>/<index>`,
 /// `…/pods/<uid>/etc-hosts`, `…/pods/<uid>/containers/<name>/<file>`.
 fn kubelet_kind(source: &Path, parts: &[&str], host_root: &Path) -> Option<String> {
-    let pods = parts
-        .windows(2)
-        .position(|pair| matches!(pair, ["kubelet", "pods"]))?
-        + 1;
+    let pods = parts.windows(2).position(|pair| matches!(pair, ["kubelet", "pods"]))? + 1;
     let kind = match *parts.get(pods + 2)? {
-        "volumes" => plugin_kind(
-            parts.get(pods + 3)?,
-            parts.get(pods + 4).copied().unwrap_or_default(),
-        ),
+        "volumes" => plugin_kind(parts.get(pods + 3)?, parts.get(pods + 4).copied().unwrap_or_default()),
         "volume-subpaths" => {
             // Which plugin made the volume shows only beside it.
             let volume = parts.get(pods + 3)?;
             let pod: PathBuf = source.iter().take(pods + 2).collect();
-            let plugins = fs::read_dir(on_host(host_root, &pod).join("volumes"))
-                .into_iter()
-                .flatten()
-                .flatten();
+            let plugins = fs::read_dir(on_host(host_root, &pod).join("volumes")).into_iter().flatten().flatten();
             plugins
                 .filter(|plugin| plugin.path().join(volume).symlink_metadata().is_ok())
                 .find_map(|plugin| Some(plugin_kind(plugin.file_name().to_str()?, volume)))

@@ -10,11 +10,11 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use mooring_bpf::wire::{
     self, NAME_LEN, SCRATCH_SLOTS_PER_CPU, Wire, container, container_flag, control, volume, volume_key,
 };
-use mooring_bpf::{hooks, MooringSkel, MooringSkelBuilder, OpenMooringSkel};
+use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel, hooks};
 
+use super::KernelError;
 use super::pins::Pins;
 use super::tables::{self, Members, Tables};
-use super::KernelError;
 use crate::containers::{self, Container, FileId};
 
 /// Maps that belong to one load and are not handed over.
@@ -229,7 +229,8 @@ fn reuse_pinned_maps(open: &mut OpenMooringSkel<'_>, pins: &Pins) -> Result<(), 
         if UNPINNED_MAPS.contains(&name.as_str()) || !path.exists() {
             continue;
         }
-        map.reuse_pinned_map(&path).map_err(KernelError::bpf(format!("take over the pinned map {}", path.display())))?;
+        map.reuse_pinned_map(&path)
+            .map_err(KernelError::bpf(format!("take over the pinned map {}", path.display())))?;
     }
     Ok(())
 }

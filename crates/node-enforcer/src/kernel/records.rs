@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use mooring_bpf::wire::{
-    Wire, flood_key, lifecycle_kind, lifecycle_record, name, name_state, right_aligned, violation_record, zero_terminated,
+    Wire, flood_key, lifecycle_kind, lifecycle_record, name, name_state, right_aligned, violation_record,
+    zero_terminated,
 };
 
 /// The first report of a kind of violation. How often it happened comes from the floods table.

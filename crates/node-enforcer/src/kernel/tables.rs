@@ -51,7 +51,14 @@ impl Tables {
     }
 }
 
-fn create(kind: MapType, name: &str, key: usize, value: usize, entries: u32, flags: u32) -> Result<MapHandle, KernelError> {
+fn create(
+    kind: MapType,
+    name: &str,
+    key: usize,
+    value: usize,
+    entries: u32,
+    flags: u32,
+) -> Result<MapHandle, KernelError> {
     let options = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>() as _,
         map_flags: flags,
@@ -87,8 +94,7 @@ pub(super) fn new_paths_table(paths: &[(path_key, path_rule)]) -> Result<MapHand
 
 pub(super) fn new_members_table(members: &Members) -> Result<MapHandle, KernelError> {
     let entries = u32::try_from(MAX_CONTAINERS).unwrap_or(u32::MAX);
-    let table =
-        create(MapType::Hash, "members_table", size_of::<u64>(), size_of::<u64>(), entries, BPF_F_NO_PREALLOC)?;
+    let table = create(MapType::Hash, "members_table", size_of::<u64>(), size_of::<u64>(), entries, BPF_F_NO_PREALLOC)?;
     for (cgroup, member) in members {
         table
             .update(&cgroup.to_ne_bytes(), &member.to_ne_bytes(), MapFlags::ANY)

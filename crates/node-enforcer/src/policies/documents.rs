@@ -24,22 +24,10 @@ pub(super) fn parse<'a>(
     text: &'a str,
 ) -> impl Iterator<Item = Result<(usize, Value), Vec<LoadError>>> + 'a {
     let is_json = file.extension() == Some(OsStr::new("json"));
-    let documents = if is_json {
-        vec![Document {
-            number: 1,
-            line: 1,
-            text,
-        }]
-    } else {
-        split(text)
-    };
+    let documents = if is_json { vec![Document { number: 1, line: 1, text }] } else { split(text) };
     documents.into_iter().filter_map(move |document| {
         let duplicate = RefCell::new(None);
-        let parsed = if is_json {
-            json(document.text, &duplicate)
-        } else {
-            yaml(&document, &duplicate)
-        };
+        let parsed = if is_json { json(document.text, &duplicate) } else { yaml(&document, &duplicate) };
         match parsed {
             Ok(Value::Null) => None,
             Ok(value) => Some(Ok((document.number, value))),
@@ -68,19 +56,14 @@ fn split(text: &str) -> Vec<Document<'_>> {
     let mut starts = vec![(0, 1)];
     let mut offset = 0;
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        let is_marker = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']));
+        let is_marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']));
         if is_marker && offset > 0 {
             starts.push((offset, index + 1));
         }
         offset += line.len();
     }
-    let ends = starts
-        .iter()
-        .skip(1)
-        .map(|(start, _)| *start)
-        .chain([text.len()]);
+    let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
     let mut chunks: Vec<Document<'_>> = starts
         .iter()
         .zip(ends)
@@ -101,22 +84,13 @@ fn split(text: &str) -> Vec<Document<'_>> {
     chunks
 }
 
-fn yaml(
-    document: &Document<'_>,
-    duplicate: &RefCell<Option<FieldError>>,
-) -> Result<Value, FieldError> {
-    if document
-        .text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.starts_with('#'))
-    {
+fn yaml(document: &Document<'_>, duplicate: &RefCell<Option<FieldError>>) -> Result<Value, FieldError> {
+    if document.text.lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
         return Ok(Value::Null);
     }
-    let parsed = serde_saphyr::with_deserializer_from_str_with_options(
-        document.text,
-        options(),
-        |deserializer| Strict::new(duplicate).deserialize(deserializer),
-    );
+    let parsed = serde_saphyr::with_deserializer_from_str_with_options(document.text, options(), |deserializer| {
+        Strict::new(duplicate).deserialize(deserializer)
+    });
     parsed.map_err(|error| {
         let error = error.without_snippet();
         let message = DefaultMessageFormatter.format_message(error).into_owned();
@@ -124,10 +98,7 @@ fn yaml(
             let line = usize::try_from(place.line()).unwrap_or_default() + document.line - 1;
             format!(" at line {line}, column {}", place.column())
         });
-        FieldError::new(
-            "",
-            format!("is not YAML that can be read{place}: {message}; correct it there"),
-        )
+        FieldError::new("", format!("is not YAML that can be read{place}: {message}; correct it there"))
     })
 }
 
@@ -160,10 +131,5 @@ fn json(text: &str, duplicate: &RefCell<Option<FieldError>>) -> Result<Value, Fi
     Strict::new(duplicate)
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| {
-            FieldError::new(
-                "",
-                format!("is not JSON that can be read: {error}; correct it there"),
-            )
-        })
+        .map_err(|error| FieldError::new("", format!("is not JSON that can be read: {error}; correct it there")))
 }

@@ -21,12 +21,7 @@ pub struct LoadError {
 
 impl LoadError {
     pub(super) fn of_file(file: &Path, message: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            document: None,
-            field: String::new(),
-            message: message.to_owned(),
-        }
+        Self { file: file.to_owned(), document: None, field: String::new(), message: message.to_owned() }
     }
 }
 
@@ -90,11 +85,7 @@ impl LoadErrors {
     }
 
     pub(super) fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.errors.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
-        }
+        if self.errors.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 

@@ -57,32 +57,18 @@ pub struct PolicySet {
 /// Everything that is wrong, with file, document, field and what to write instead. Nothing is in force from such a set.
 pub fn load(path: &Path, defaults: NodeDefaults) -> Result<PolicySet, LoadErrors> {
     let policies = read(path)?;
-    let objects: Vec<ContainerDriftPolicy> = policies
-        .iter()
-        .map(|loaded| loaded.policy.clone())
-        .collect();
+    let objects: Vec<ContainerDriftPolicy> = policies.iter().map(|loaded| loaded.policy.clone()).collect();
     let compiled = compile(&objects, defaults);
     drop(objects);
     let mut errors = LoadErrors::default();
     for refusal in &compiled.refused {
-        let source = policies
-            .iter()
-            .find(|loaded| loaded.name() == refusal.policy);
-        let (file, document) = source.map_or((path, None), |loaded| {
-            (loaded.file.as_path(), Some(loaded.document))
-        });
+        let source = policies.iter().find(|loaded| loaded.name() == refusal.policy);
+        let (file, document) = source.map_or((path, None), |loaded| (loaded.file.as_path(), Some(loaded.document)));
         for error in &refusal.errors {
-            errors.add(LoadError {
-                document,
-                field: error.field.clone(),
-                ..LoadError::of_file(file, &error.message)
-            });
+            errors.add(LoadError { document, field: error.field.clone(), ..LoadError::of_file(file, &error.message) });
         }
     }
-    errors.or(PolicySet {
-        rules: compiled.rules,
-        policies,
-    })
+    errors.or(PolicySet { rules: compiled.rules, policies })
 }
 
 /// Reads and checks the policies one by one, and that their names differ.
@@ -93,9 +79,7 @@ pub fn read(path: &Path) -> Result<Vec<LoadedPolicy>, LoadErrors> {
     let mut errors = LoadErrors::default();
     let mut policies: Vec<LoadedPolicy> = Vec::new();
     let found = sources::find(path);
-    let folder_is_empty = found
-        .as_ref()
-        .is_ok_and(|sources| sources.is_folder && sources.files.is_empty());
+    let folder_is_empty = found.as_ref().is_ok_and(|sources| sources.is_folder && sources.files.is_empty());
     if folder_is_empty {
         errors.add(LoadError::of_file(
             path,
@@ -128,11 +112,7 @@ fn read_file(file: &Path, text: &str, policies: &mut Vec<LoadedPolicy>, errors: 
                     })
                     .collect::<Vec<_>>()
             })?;
-            Ok(LoadedPolicy {
-                policy,
-                file: file.to_owned(),
-                document,
-            })
+            Ok(LoadedPolicy { policy, file: file.to_owned(), document })
         });
         match loaded {
             Ok(loaded) => policies.push(loaded),

@@ -38,10 +38,7 @@ pub(super) fn is_policy_name(name: &OsStr) -> bool {
 pub(super) fn find(path: &Path) -> Result<Sources, LoadError> {
     let kind = fs::metadata(path).map_err(|error| system(path, &error))?;
     if !kind.is_dir() {
-        return Ok(Sources {
-            is_folder: false,
-            files: vec![path.to_owned()],
-        });
+        return Ok(Sources { is_folder: false, files: vec![path.to_owned()] });
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(|error| system(path, &error))? {
@@ -50,17 +47,13 @@ pub(super) fn find(path: &Path) -> Result<Sources, LoadError> {
             files.push(entry.path());
         }
         if files.len() > FILES_MAX {
-            let message = format!(
-                "the folder holds more than {FILES_MAX} policy files: a node takes 64 policies; remove some"
-            );
+            let message =
+                format!("the folder holds more than {FILES_MAX} policy files: a node takes 64 policies; remove some");
             return Err(LoadError::of_file(path, &message));
         }
     }
     files.sort_unstable();
-    Ok(Sources {
-        is_folder: true,
-        files,
-    })
+    Ok(Sources { is_folder: true, files })
 }
 
 /// A file's text, if it is a regular file of UTF-8 within the limits. Nothing else is opened for long: a FIFO without a writer
@@ -74,11 +67,7 @@ pub(super) fn read_text(path: &Path, budget: &mut u64) -> Result<String, LoadErr
         .map_err(|e| error(&e))?;
     let kind = file.metadata().map_err(|e| error(&e))?;
     if !kind.is_file() {
-        let what = if kind.is_dir() {
-            "a folder"
-        } else {
-            "a device, pipe or socket"
-        };
+        let what = if kind.is_dir() { "a folder" } else { "a device, pipe or socket" };
         return Err(LoadError::of_file(
             path,
             &format!("is {what}, not a file: put a regular file there, or name another"),
@@ -87,17 +76,12 @@ pub(super) fn read_text(path: &Path, budget: &mut u64) -> Result<String, LoadErr
     check_length(path, kind.len(), *budget)?;
     let mut bytes = Vec::with_capacity(usize::try_from(kind.len()).unwrap_or_default());
     // It may grow while it is read.
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| error(&e))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| error(&e))?;
     check_length(path, bytes.len() as u64, *budget)?;
     *budget -= bytes.len() as u64;
     let text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        LoadError::of_file(
-            path,
-            &format!("is not UTF-8 from byte {offset} on: save the file as UTF-8"),
-        )
+        LoadError::of_file(path, &format!("is not UTF-8 from byte {offset} on: save the file as UTF-8"))
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
@@ -111,9 +95,7 @@ fn check_length(path: &Path, length: u64, budget: u64) -> Result<(), LoadError> 
             "is {length} bytes long, and a policy file may have {FILE_BYTES_MAX}: split it, or remove what is no policy"
         )
     } else if length > budget {
-        format!(
-            "brings the folder's policy files to more than {TOTAL_BYTES_MAX} bytes: remove some"
-        )
+        format!("brings the folder's policy files to more than {TOTAL_BYTES_MAX} bytes: remove some")
     } else {
         return Ok(());
     };
@@ -124,14 +106,9 @@ fn check_length(path: &Path, length: u64, budget: u64) -> Result<(), LoadError> 
 fn system(path: &Path, error: &io::Error) -> LoadError {
     let fix = match error.kind() {
         io::ErrorKind::NotFound if path.symlink_metadata().is_ok() => {
-            return LoadError::of_file(
-                path,
-                "is a link to a file that does not exist: repair the link, or remove it",
-            );
+            return LoadError::of_file(path, "is a link to a file that does not exist: repair the link, or remove it");
         }
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            "create it, or give --policies another path"
-        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "create it, or give --policies another path",
         io::ErrorKind::PermissionDenied => "give the enforcer's user the right to read it",
         _ => "repair the link or the filesystem, or give --policies another path",
     };

@@ -42,10 +42,7 @@ impl fmt::Display for Step<'_> {
 
 impl<'a> Strict<'a> {
     pub(super) fn new(duplicate: &'a RefCell<Option<FieldError>>) -> Self {
-        Self {
-            path: None,
-            duplicate,
-        }
+        Self { path: None, duplicate }
     }
 }
 
@@ -89,9 +86,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("a number must be finite"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -105,14 +100,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
         loop {
-            let step = Step {
-                parent: self.path,
-                name: Name::Index(values.len()),
-            };
-            match seq.next_element_seed(Strict {
-                path: Some(&step),
-                duplicate: self.duplicate,
-            })? {
+            let step = Step { parent: self.path, name: Name::Index(values.len()) };
+            match seq.next_element_seed(Strict { path: Some(&step), duplicate: self.duplicate })? {
                 Some(value) => values.push(value),
                 None => return Ok(Value::Array(values)),
             }
@@ -122,19 +111,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut values = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let step = Step {
-                parent: self.path,
-                name: Name::Key(&key),
-            };
+            let step = Step { parent: self.path, name: Name::Key(&key) };
             if values.contains_key(&key) {
                 let message = "is written twice: keep one of them";
                 *self.duplicate.borrow_mut() = Some(FieldError::new(step.to_string(), message));
                 return Err(A::Error::custom(message));
             }
-            let value = map.next_value_seed(Strict {
-                path: Some(&step),
-                duplicate: self.duplicate,
-            })?;
+            let value = map.next_value_seed(Strict { path: Some(&step), duplicate: self.duplicate })?;
             values.insert(key, value);
         }
         Ok(Value::Object(values))

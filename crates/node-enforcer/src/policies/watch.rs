@@ -66,18 +66,10 @@ impl Watch {
     /// # Errors
     /// [`WatchError`], when the system has no watch left.
     pub fn new(path: &Path) -> Result<Self, WatchError> {
-        let error = |source: io::Error| WatchError::Inotify {
-            path: path.to_owned(),
-            source,
-        };
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|e| error(e.into()))?;
+        let error = |source: io::Error| WatchError::Inotify { path: path.to_owned(), source };
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| error(e.into()))?;
         let path = std::path::absolute(path).map_err(error)?;
-        let mut watch = Self {
-            inotify,
-            path,
-            folders: HashMap::new(),
-        };
+        let mut watch = Self { inotify, path, folders: HashMap::new() };
         watch.arm()?;
         Ok(watch)
     }
@@ -94,18 +86,12 @@ impl Watch {
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
-                    return Err(WatchError::Inotify {
-                        path: self.path.clone(),
-                        source: error.into(),
-                    });
+                    return Err(WatchError::Inotify { path: self.path.clone(), source: error.into() });
                 }
             };
             changed |= events.iter().any(|event| {
                 event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
-                    || self
-                        .folders
-                        .get(&event.wd)
-                        .is_some_and(|folder| folder.concerns(event.name.as_deref()))
+                    || self.folders.get(&event.wd).is_some_and(|folder| folder.concerns(event.name.as_deref()))
             });
         }
         if changed {
@@ -124,18 +110,11 @@ impl Watch {
                     Ok(descriptor) => armed.entry(descriptor).or_default().merge(interest),
                     Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => {}
                     Err(error) => {
-                        return Err(WatchError::Inotify {
-                            path: folder.clone(),
-                            source: error.into(),
-                        });
+                        return Err(WatchError::Inotify { path: folder.clone(), source: error.into() });
                     }
                 }
             }
-            for descriptor in self
-                .folders
-                .keys()
-                .filter(|descriptor| !armed.contains_key(descriptor))
-            {
+            for descriptor in self.folders.keys().filter(|descriptor| !armed.contains_key(descriptor)) {
                 // It may be gone already.
                 let _ = self.inotify.rm_watch(*descriptor);
             }
@@ -175,11 +154,7 @@ impl Interest {
             // A folder that is reached by two ways (a bind mount) keeps the events of both.
             | AddWatchFlags::from_bits_retain(libc::IN_EXCL_UNLINK | libc::IN_MASK_ADD);
         let contents = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE;
-        if self.contents {
-            entries | contents
-        } else {
-            entries
-        }
+        if self.contents { entries | contents } else { entries }
     }
 
     /// Whether an event of this entry matters; without a name it is the folder's own.
@@ -194,15 +169,8 @@ fn folders_of(path: &Path) -> BTreeMap<PathBuf, Interest> {
     let Some(end) = walk(path, &mut folders) else {
         return folders;
     };
-    let whole = Interest {
-        all: true,
-        contents: true,
-        ..Interest::default()
-    };
-    folders
-        .entry(end.clone())
-        .or_insert_with(Interest::default)
-        .merge(&whole);
+    let whole = Interest { all: true, contents: true, ..Interest::default() };
+    folders.entry(end.clone()).or_insert_with(Interest::default).merge(&whole);
     // Entries that are links lead elsewhere.
     for entry in fs::read_dir(&end).into_iter().flatten().flatten() {
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
@@ -225,11 +193,7 @@ fn walk(path: &Path, folders: &mut BTreeMap<PathBuf, Interest>) -> Option<PathBu
         }
         if folders.len() < FOLDERS_MAX || folders.contains_key(&here) {
             let is_last = ahead.is_empty();
-            let interest = Interest {
-                names: [name.clone()].into(),
-                all: false,
-                contents: is_last,
-            };
+            let interest = Interest { names: [name.clone()].into(), all: false, contents: is_last };
             folders.entry(here.clone()).or_default().merge(&interest);
         }
         let next = here.join(&name);

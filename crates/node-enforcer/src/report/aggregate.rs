@@ -23,12 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            per_container: 10,
-            per_node: 200,
-            repeat: Duration::from_secs(10),
-            idle: Duration::from_mins(10),
-        }
+        Self { per_container: 10, per_node: 200, repeat: Duration::from_secs(10), idle: Duration::from_mins(10) }
     }
 }
 
@@ -70,42 +65,20 @@ impl Aggregator {
     /// An aggregator for the node of this name.
     #[must_use]
     pub fn new(node: String, limits: Limits) -> Self {
-        Self {
-            node,
-            limits,
-            live: HashMap::new(),
-            live_of: BTreeMap::new(),
-            suppressed: Suppressed::default(),
-        }
+        Self { node, limits, live: HashMap::new(), live_of: BTreeMap::new(), suppressed: Suppressed::default() }
     }
 
     /// Takes a violation; gives the events to be told at once: those that are new, and those that went from allowed to
     /// refused or back, which no one should learn only later. `rules` are those that the kernel judged by.
-    pub fn record(
-        &mut self,
-        violation: &Violation,
-        rules: &RuleSet,
-        now: Duration,
-    ) -> Vec<DriftEvent> {
+    pub fn record(&mut self, violation: &Violation, rules: &RuleSet, now: Duration) -> Vec<DriftEvent> {
         let mut tell = Vec::new();
         for (key, event) in events_of(violation, rules, &self.node) {
             match self.live.get_mut(&key) {
                 Some(live) => tell.extend(live.add(event, now)),
                 None => {
                     if self.has_room(&violation.container.id, violation.count.max(1), now) {
-                        *self
-                            .live_of
-                            .entry(violation.container.id.clone())
-                            .or_default() += 1;
-                        self.live.insert(
-                            key,
-                            Live {
-                                event: event.clone(),
-                                told: now,
-                                happened: now,
-                                untold: false,
-                            },
-                        );
+                        *self.live_of.entry(violation.container.id.clone()).or_default() += 1;
+                        self.live.insert(key, Live { event: event.clone(), told: now, happened: now, untold: false });
                         tell.push(event);
                     }
                 }
@@ -130,21 +103,13 @@ impl Aggregator {
     /// When [`Aggregator::due`] has something next; None while nothing is untold.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.live
-            .values()
-            .filter(|live| live.untold)
-            .map(|live| live.told + self.limits.repeat)
-            .min()
+        self.live.values().filter(|live| live.untold).map(|live| live.told + self.limits.repeat).min()
     }
 
     /// Everything untold, whatever its time: before the end.
     pub fn flush(&mut self, now: Duration) -> Vec<DriftEvent> {
-        let mut tell: Vec<DriftEvent> = self
-            .live
-            .values_mut()
-            .filter(|live| live.untold)
-            .map(|live| live.tell(now))
-            .collect();
+        let mut tell: Vec<DriftEvent> =
+            self.live.values_mut().filter(|live| live.untold).map(|live| live.tell(now)).collect();
         sort(&mut tell);
         tell
     }
@@ -184,13 +149,7 @@ impl Aggregator {
 
     /// Whether one more event of this container may live; counts what it stands for if not.
     fn has_room(&mut self, container_id: &str, count: u64, now: Duration) -> bool {
-        let of_container = |aggregator: &Self| {
-            aggregator
-                .live_of
-                .get(container_id)
-                .copied()
-                .unwrap_or_default()
-        };
+        let of_container = |aggregator: &Self| aggregator.live_of.get(container_id).copied().unwrap_or_default();
         let full = |aggregator: &Self| {
             of_container(aggregator) >= aggregator.limits.per_container
                 || aggregator.live.len() >= aggregator.limits.per_node

@@ -28,11 +28,7 @@ pub fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     escape_with(f, bytes, |_| false)
 }
 
-fn escape_with(
-    f: &mut fmt::Formatter<'_>,
-    bytes: &[u8],
-    also: impl Fn(char) -> bool,
-) -> fmt::Result {
+fn escape_with(f: &mut fmt::Formatter<'_>, bytes: &[u8], also: impl Fn(char) -> bool) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -79,11 +75,7 @@ pub fn write_json(out: &mut impl io::Write, value: &impl Serialize) -> io::Resul
 struct SafeStrings;
 
 impl Formatter for SafeStrings {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
             CompactFormatter.write_string_fragment(writer, rest.get(..at).unwrap_or_default())?;

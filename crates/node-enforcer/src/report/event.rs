@@ -1,9 +1,7 @@
 //! From a violation to the events of the policies that it violates.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use mooring_crd::{
-    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason,
-};
+use mooring_crd::{DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason};
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
 use super::Violation;
@@ -32,11 +30,7 @@ impl EventKey {
     /// The name of the event's object: the same for the same key, whoever computes it, so that a restarted agent finds it again.
     fn object_name(&self, pod: &str) -> String {
         let safe = |c: char| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }
         };
         let prefix: String = pod.chars().take(POD_PREFIX_MAX).map(safe).collect();
         let prefix = prefix.trim_matches('-');
@@ -47,11 +41,7 @@ impl EventKey {
             &self.path,
             self.reason.as_str().as_bytes(),
         ];
-        let hash = fnv128(
-            parts
-                .iter()
-                .flat_map(|part| part.iter().copied().chain([0])),
-        );
+        let hash = fnv128(parts.iter().flat_map(|part| part.iter().copied().chain([0])));
         let separator = if prefix.is_empty() { "" } else { "-" };
         format!("{prefix}{separator}{hash:032x}")
     }
@@ -61,19 +51,13 @@ impl EventKey {
 fn fnv128(bytes: impl Iterator<Item = u8>) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.fold(OFFSET, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-    })
+    bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
 /// The events of a violation: one for each policy that it violates, in the order of slots. `rules` are those that were in
 /// force when it happened: a slot may hold another policy after an edit.
 #[must_use]
-pub fn events_of(
-    violation: &Violation,
-    rules: &RuleSet,
-    node: &str,
-) -> Vec<(EventKey, DriftEvent)> {
+pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(EventKey, DriftEvent)> {
     let judgement = violation.judgement();
     let Some(verdict) = judgement.verdict() else {
         return Vec::new();
@@ -90,10 +74,7 @@ pub fn events_of(
                 reason,
                 verdict,
                 node: node.to_owned(),
-                pod: EventPod {
-                    name: violation.container.pod.clone(),
-                    uid: violation.container.pod_uid.clone(),
-                },
+                pod: EventPod { name: violation.container.pod.clone(), uid: violation.container.pod_uid.clone() },
                 container: violation.container.name.clone(),
                 container_id: violation.container.id.clone(),
                 image: violation.container.image.clone(),
@@ -122,10 +103,7 @@ fn key_of(violation: &Violation, policy: &SlotPolicy, reason: Reason) -> EventKe
     let container = &violation.container;
     EventKey {
         policy: policy.name.clone(),
-        pod: container
-            .pod_uid
-            .clone()
-            .unwrap_or_else(|| container.id.clone()),
+        pod: container.pod_uid.clone().unwrap_or_else(|| container.id.clone()),
         container: container.name.clone(),
         path: violation.path.clone(),
         reason,
@@ -140,10 +118,7 @@ fn lossy(bytes: &[u8]) -> String {
 /// own name says it.
 fn invoked_as(violation: &Violation) -> Option<String> {
     let names = [&violation.invoked, &violation.lower_path];
-    names
-        .into_iter()
-        .find(|name| !name.is_empty() && **name != violation.path)
-        .map(|name| lossy(name))
+    names.into_iter().find(|name| !name.is_empty() && **name != violation.path).map(|name| lossy(name))
 }
 
 fn process_of(violation: &Violation) -> Process {
@@ -152,10 +127,8 @@ fn process_of(violation: &Violation) -> Process {
         pid: violation.pid,
         uid: violation.uid,
         command_line: some(command_line(&violation.argv)).or_else(|| some(lossy(&violation.comm))),
-        parent: (violation.parent_pid != 0).then(|| Parent {
-            pid: violation.parent_pid,
-            name: some(lossy(&violation.parent_comm)),
-        }),
+        parent: (violation.parent_pid != 0)
+            .then(|| Parent { pid: violation.parent_pid, name: some(lossy(&violation.parent_comm)) }),
     }
 }
 
@@ -163,15 +136,10 @@ fn process_of(violation: &Violation) -> Process {
 fn command_line(argv: &[u8]) -> String {
     let argv = argv.get(..COMMAND_LINE_MAX).unwrap_or(argv);
     let argv = argv.strip_suffix(b"\0").unwrap_or(argv);
-    let spaced: Vec<u8> = argv
-        .iter()
-        .map(|byte| if *byte == 0 { b' ' } else { *byte })
-        .collect();
+    let spaced: Vec<u8> = argv.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
     let mut text = lossy(&spaced);
     // A byte that is no character becomes three.
-    let end = (0..=COMMAND_LINE_MAX.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
+    let end = (0..=COMMAND_LINE_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or_default());
     text
 }
@@ -189,21 +157,10 @@ fn volume_of(violation: &Violation) -> Option<EventVolume> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
     // Of two on one destination the later hides the earlier.
-    let volume = violation
-        .container
-        .volumes
-        .iter()
-        .filter(|v| holds(&v.destination))
-        .max_by_key(|v| v.destination.len())?;
-    let last = volume
-        .source
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let name = if violation.container.pod_uid.is_some() {
-        last
-    } else {
-        volume.source.to_str().map(str::to_owned)
-    };
+    let volume =
+        violation.container.volumes.iter().filter(|v| holds(&v.destination)).max_by_key(|v| v.destination.len())?;
+    let last = volume.source.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if violation.container.pod_uid.is_some() { last } else { volume.source.to_str().map(str::to_owned) };
     Some(EventVolume {
         mount_path: volume.destination.clone(),
         kind: Some(volume.kind.clone()),

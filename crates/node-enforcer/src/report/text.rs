@@ -23,35 +23,13 @@ pub fn write_text(out: &mut impl io::Write, event: &DriftEvent) -> io::Result<()
         line.push_str(value);
     };
     if let Some(status) = &event.status {
-        field(
-            "",
-            &status
-                .last_seen
-                .0
-                .strftime("%Y-%m-%dT%H:%M:%SZ")
-                .to_string(),
-        );
+        field("", &status.last_seen.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     }
     field("", spec.verdict.as_str());
     field("", spec.reason.as_str());
-    field(
-        "",
-        &if spec.path.is_empty() {
-            "(unknown path)".to_owned()
-        } else {
-            quoted(&spec.path)
-        },
-    );
+    field("", &if spec.path.is_empty() { "(unknown path)".to_owned() } else { quoted(&spec.path) });
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
-    field(
-        "",
-        &format!(
-            "{}/{}/{}",
-            quoted(namespace),
-            quoted(&spec.pod.name),
-            quoted(&spec.container)
-        ),
-    );
+    field("", &format!("{}/{}/{}", quoted(namespace), quoted(&spec.pod.name), quoted(&spec.container)));
     field("policy", &quoted(&spec.policy));
     field("severity", spec.severity.as_str());
     if let Some(status) = &event.status {
@@ -62,10 +40,7 @@ pub fn write_text(out: &mut impl io::Write, event: &DriftEvent) -> io::Result<()
     }
     if let Some(volume) = &spec.volume {
         let kind = volume.kind.as_deref().unwrap_or("volume");
-        field(
-            "volume",
-            &format!("{}:{}", quoted(kind), quoted(&volume.mount_path)),
-        );
+        field("volume", &format!("{}:{}", quoted(kind), quoted(&volume.mount_path)));
     }
     field("pid", &spec.process.pid.to_string());
     field("uid", &spec.process.uid.to_string());
@@ -73,14 +48,7 @@ pub fn write_text(out: &mut impl io::Write, event: &DriftEvent) -> io::Result<()
         field("command", &quoted(command));
     }
     if let Some(parent) = &spec.process.parent {
-        field(
-            "parent",
-            &format!(
-                "{}({})",
-                quoted(parent.name.as_deref().unwrap_or_default()),
-                parent.pid
-            ),
-        );
+        field("parent", &format!("{}({})", quoted(parent.name.as_deref().unwrap_or_default()), parent.pid));
     }
     if let Some(image) = &spec.image {
         field("image", &quoted(image));

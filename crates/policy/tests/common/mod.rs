@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mooring_crd::{
-    ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator,
-    ProhibitedBinary, Requirement, Scope, Severity,
+    ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator, ProhibitedBinary,
+    Requirement, Scope, Severity,
 };
 use mooring_policy::{Attempt, Class, Name, SlotMask, Use};
 use proptest::collection::{btree_map, vec};
@@ -17,16 +17,7 @@ use proptest::sample::{select, subsequence};
 const EXCEPTED: [&str; 4] = ["/a", "/usr/bin/nc", "/tmp/x", "memfd:x"];
 const PROHIBITED: [&str; 4] = ["/b", "/usr/bin/nc", "/tmp/x", "/c"];
 /// Paths that lists may hold, and some that they never do.
-const SEEN: [&str; 8] = [
-    "/a",
-    "/b",
-    "/c",
-    "/usr/bin/nc",
-    "/tmp/x",
-    "memfd:x",
-    "/other",
-    "",
-];
+const SEEN: [&str; 8] = ["/a", "/b", "/c", "/usr/bin/nc", "/tmp/x", "memfd:x", "/other", ""];
 
 /// A name and owned bytes for it.
 #[derive(Clone, Debug)]
@@ -83,13 +74,11 @@ pub fn tried() -> impl Strategy<Value = Tried> {
     let member = prop_oneof![Just(u64::MAX), any::<u64>()];
     let usage = select(&Use::ALL[..]);
     let class = select(&Class::ALL[..]);
-    (member, usage, class, [seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| {
-        Tried {
-            member,
-            usage,
-            class,
-            names,
-        }
+    (member, usage, class, [seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| Tried {
+        member,
+        usage,
+        class,
+        names,
     })
 }
 
@@ -100,36 +89,22 @@ pub fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 pub fn requirement() -> impl Strategy<Value = Requirement> {
     use Operator::{DoesNotExist, Exists, In, NotIn};
     let values = subsequence(vec!["x", "y", "z"], 1..3);
-    (
-        "[ab]",
-        select(&[In, NotIn, Exists, DoesNotExist][..]),
-        values,
-    )
-        .prop_map(|(key, operator, values)| {
-            let values = match operator {
-                In | NotIn => values.into_iter().map(str::to_owned).collect(),
-                Exists | DoesNotExist => Vec::new(),
-            };
-            Requirement {
-                key,
-                operator,
-                values,
-            }
-        })
+    ("[ab]", select(&[In, NotIn, Exists, DoesNotExist][..]), values).prop_map(|(key, operator, values)| {
+        let values = match operator {
+            In | NotIn => values.into_iter().map(str::to_owned).collect(),
+            Exists | DoesNotExist => Vec::new(),
+        };
+        Requirement { key, operator, values }
+    })
 }
 
 fn selector() -> impl Strategy<Value = LabelSelector> {
-    (btree_map("[ab]", "[xyz]", 0..2), vec(requirement(), 0..2)).prop_map(
-        |(match_labels, match_expressions)| LabelSelector {
-            match_labels,
-            match_expressions,
-        },
-    )
+    (btree_map("[ab]", "[xyz]", 0..2), vec(requirement(), 0..2))
+        .prop_map(|(match_labels, match_expressions)| LabelSelector { match_labels, match_expressions })
 }
 
 fn names(words: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
-    subsequence(words, 0..=words.len())
-        .prop_map(|words| words.into_iter().map(str::to_owned).collect())
+    subsequence(words, 0..=words.len()).prop_map(|words| words.into_iter().map(str::to_owned).collect())
 }
 
 pub fn scope() -> impl Strategy<Value = Scope> {
@@ -148,72 +123,48 @@ pub fn scope() -> impl Strategy<Value = Scope> {
 }
 
 fn detect() -> impl Strategy<Value = Detect> {
-    let lists = (
-        subsequence(&EXCEPTED[..], 0..=4),
-        subsequence(&PROHIBITED[..], 0..=4),
-    );
-    (
-        any::<bool>(),
-        option::of(any::<bool>()),
-        any::<bool>(),
-        lists,
-    )
-        .prop_map(
-            |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited))| {
-                Detect {
-                    drifted_binaries,
-                    volume_binaries,
-                    drifted_libraries,
-                    drifted_scripts: false,
-                    exceptions: excepted
-                        .iter()
-                        // One object must not hold a path in both lists.
-                        .filter(|path| !prohibited.contains(path))
-                        .map(|path| Exception {
-                            path: (*path).to_owned(),
-                            sha256: None,
-                        })
-                        .collect(),
-                    prohibited_binaries: prohibited
-                        .iter()
-                        .map(|path| ProhibitedBinary {
-                            path: (*path).to_owned(),
-                        })
-                        .collect(),
-                }
-            },
-        )
-}
-
-pub fn spec() -> impl Strategy<Value = ContainerDriftPolicySpec> {
-    let words = (
-        option::of("[a-z ]{0,9}"),
-        select(Severity::ALL),
-        prop::bool::weighted(0.9),
-    );
-    (words, scope(), detect(), any::<bool>()).prop_map(
-        |((description, severity, enabled), scope, detect, prevent)| {
-            let mut spec = ContainerDriftPolicySpec {
-                description,
-                enabled,
-                severity,
-                runbook_url: None,
-                scope,
-                detect,
-                ..ContainerDriftPolicySpec::default()
-            };
-            spec.actions.prevent = prevent;
-            spec
+    let lists = (subsequence(&EXCEPTED[..], 0..=4), subsequence(&PROHIBITED[..], 0..=4));
+    (any::<bool>(), option::of(any::<bool>()), any::<bool>(), lists).prop_map(
+        |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited))| {
+            Detect {
+                drifted_binaries,
+                volume_binaries,
+                drifted_libraries,
+                drifted_scripts: false,
+                exceptions: excepted
+                    .iter()
+                    // One object must not hold a path in both lists.
+                    .filter(|path| !prohibited.contains(path))
+                    .map(|path| Exception { path: (*path).to_owned(), sha256: None })
+                    .collect(),
+                prohibited_binaries: prohibited
+                    .iter()
+                    .map(|path| ProhibitedBinary { path: (*path).to_owned() })
+                    .collect(),
+            }
         },
     )
 }
 
+pub fn spec() -> impl Strategy<Value = ContainerDriftPolicySpec> {
+    let words = (option::of("[a-z ]{0,9}"), select(Severity::ALL), prop::bool::weighted(0.9));
+    (words, scope(), detect(), any::<bool>()).prop_map(|((description, severity, enabled), scope, detect, prevent)| {
+        let mut spec = ContainerDriftPolicySpec {
+            description,
+            enabled,
+            severity,
+            runbook_url: None,
+            scope,
+            detect,
+            ..ContainerDriftPolicySpec::default()
+        };
+        spec.actions.prevent = prevent;
+        spec
+    })
+}
+
 /// A policy of this name and, where it came from an API server, age.
-pub fn policy(
-    name: &str,
-    created: Option<i64>,
-    spec: ContainerDriftPolicySpec,
-) -> ContainerDriftPolicy {
+pub fn policy(name: &str, created: Option<i64>, spec: ContainerDriftPolicySpec) -> ContainerDriftPolicy {
     let mut policy = ContainerDriftPolicy::new(name, spec);
     policy.metadata.creation_timestamp =
         created.map(|second| Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap()));
@@ -223,9 +174,6 @@ pub fn policy(
 
 /// Up to seven policies of different names.
 pub fn policies() -> impl Strategy<Value = Vec<ContainerDriftPolicy>> {
-    btree_map("[a-g]", (option::of(0..3_i64), spec()), 0..7).prop_map(|map| {
-        map.into_iter()
-            .map(|(name, (created, spec))| policy(&name, created, spec))
-            .collect()
-    })
+    btree_map("[a-g]", (option::of(0..3_i64), spec()), 0..7)
+        .prop_map(|map| map.into_iter().map(|(name, (created, spec))| policy(&name, created, spec)).collect())
 }

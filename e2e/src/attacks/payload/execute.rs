@@ -47,16 +47,7 @@ pub(super) fn at_directory(path: &str) -> Outcome {
     let dir = File::open(dir).tried("open the folder")?;
     let arguments: [&CStr; 1] = [c"x"];
     let environment: [&CStr; 0] = [];
-    never(
-        execveat(
-            &dir,
-            &c_string(name)?,
-            &arguments,
-            &environment,
-            AtFlags::empty(),
-        ),
-        "execveat",
-    )
+    never(execveat(&dir, &c_string(name)?, &arguments, &environment, AtFlags::empty()), "execveat")
 }
 
 /// `execveat` with `AT_EMPTY_PATH`.
@@ -66,11 +57,7 @@ pub(super) fn empty_path(path: &str) -> Outcome {
 
 /// By `/proc/self/fd/N`, of a descriptor for reading or an `O_PATH` one.
 pub(super) fn proc_fd(path: &str, only_path: bool) -> Outcome {
-    let flags = if only_path {
-        OFlag::O_PATH
-    } else {
-        OFlag::O_RDONLY
-    };
+    let flags = if only_path { OFlag::O_PATH } else { OFlag::O_RDONLY };
     let fd = open(path, flags, Mode::empty()).tried("open")?;
     exec_proc_fd(fd, "execve /proc/self/fd")
 }
@@ -97,11 +84,7 @@ pub(super) fn nameless(dir: &str, source: &str) -> Outcome {
 pub(super) fn memfd(name: &str, source: &str, how: &str) -> Outcome {
     let content = std::fs::read(source).tried("read the source")?;
     // The descriptor must survive the exec where an interpreter or /proc/self/fd looks for it again.
-    let flags = if how == "sealed" {
-        MFdFlags::MFD_ALLOW_SEALING
-    } else {
-        MFdFlags::empty()
-    };
+    let flags = if how == "sealed" { MFdFlags::MFD_ALLOW_SEALING } else { MFdFlags::empty() };
     let mut file = File::from(memfd_create(name, flags).tried("memfd_create")?);
     file.write_all(&content).tried("write the memfd")?;
     match how {
@@ -109,16 +92,12 @@ pub(super) fn memfd(name: &str, source: &str, how: &str) -> Outcome {
         "execveat" => exec_fd(file, "execveat of a memfd"),
         "sealed" => {
             use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-            let seals = SealFlag::F_SEAL_SEAL
-                | SealFlag::F_SEAL_SHRINK
-                | SealFlag::F_SEAL_GROW
-                | SealFlag::F_SEAL_WRITE;
+            let seals =
+                SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
             fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).tried("seal the memfd")?;
             exec_fd(file, "execveat of a sealed memfd")
         }
-        _ => Err(PayloadError::Usage(
-            "exec-memfd NAME SOURCE execveat|proc-fd|sealed".into(),
-        )),
+        _ => Err(PayloadError::Usage("exec-memfd NAME SOURCE execveat|proc-fd|sealed".into())),
     }
 }
 
@@ -139,14 +118,9 @@ pub(super) fn in_thread(path: &str) -> Outcome {
     let thread = std::thread::spawn(move || {
         let arguments: [&CStr; 1] = [c"x"];
         let environment: [&CStr; 0] = [];
-        never(
-            execveat(AT_FDCWD, &path, &arguments, &environment, AtFlags::empty()),
-            "execve in a thread",
-        )
+        never(execveat(AT_FDCWD, &path, &arguments, &environment, AtFlags::empty()), "execve in a thread")
     });
-    thread
-        .join()
-        .map_err(|_| PayloadError::Unexpected("the thread panicked".into()))?
+    thread.join().map_err(|_| PayloadError::Unexpected("the thread panicked".into()))?
 }
 
 /// By `posix_spawn`, which is a vfork inside.

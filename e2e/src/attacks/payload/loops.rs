@@ -19,8 +19,7 @@ fn refused(path: &str, number: u64) -> Outcome {
 }
 
 fn count(text: &str) -> Result<u64, PayloadError> {
-    text.parse()
-        .map_err(|_| PayloadError::Usage("flood TIMES PATH".into()))
+    text.parse().map_err(|_| PayloadError::Usage("flood TIMES PATH".into()))
 }
 
 /// Calls execve on `path` `times` times without forking. The first success is the last call, and prints the token.

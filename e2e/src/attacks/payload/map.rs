@@ -9,8 +9,7 @@ use std::fs::File;
 use std::io::Write;
 
 fn map_executable(file: &File, flags: MapFlags) -> Outcome {
-    let _page = Page::of(file, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC, flags)
-        .tried("mmap PROT_EXEC")?;
+    let _page = Page::of(file, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC, flags).tried("mmap PROT_EXEC")?;
     println!("{TOKEN}");
     Ok(())
 }
@@ -30,8 +29,7 @@ pub(super) fn protect_later(path: &str) -> Outcome {
     let file = File::open(path).tried("open")?;
     let page = Page::of(&file, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE).tried("mmap")?;
     drop(file);
-    page.protect(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)
-        .tried("mprotect PROT_EXEC")?;
+    page.protect(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC).tried("mprotect PROT_EXEC")?;
     println!("{TOKEN}");
     Ok(())
 }
@@ -55,8 +53,7 @@ pub(super) fn shared_memory() -> Outcome {
 /// Anonymous memory made executable, as every JIT does: never a file, never drift.
 pub(super) fn anonymous() -> Outcome {
     let page = Page::anonymous(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).tried("mmap")?;
-    page.protect(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)
-        .tried("mprotect PROT_EXEC")?;
+    page.protect(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC).tried("mprotect PROT_EXEC")?;
     println!("{TOKEN}");
     Ok(())
 }

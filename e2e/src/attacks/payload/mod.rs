@@ -40,28 +40,19 @@ trait Tried<T> {
 
 impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
     fn tried(self, what: impl Into<String>) -> Result<T, PayloadError> {
-        self.map_err(|cause| PayloadError::Failed {
-            what: what.into(),
-            cause: cause.into(),
-        })
+        self.map_err(|cause| PayloadError::Failed { what: what.into(), cause: cause.into() })
     }
 }
 
 /// Whether this process was started as the probe, by its name.
 #[must_use]
 pub fn is_probe(argv0: Option<&OsString>) -> bool {
-    argv0
-        .map(std::path::Path::new)
-        .and_then(|path| path.file_name())
-        .is_some_and(|name| name == "probe")
+    argv0.map(std::path::Path::new).and_then(|path| path.file_name()).is_some_and(|name| name == "probe")
 }
 
 /// Runs one payload; `arguments` begin with its name. Returns the exit status (126 when it was refused something).
 pub fn main(arguments: &[OsString]) -> u8 {
-    let words: Vec<String> = arguments
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match dispatch(&words) {
         Ok(()) => 0,

@@ -9,9 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn command_of(words: &[&str]) -> Result<Command, PayloadError> {
-    let (program, arguments) = words
-        .split_first()
-        .ok_or_else(|| PayloadError::Usage("… COMMAND".into()))?;
+    let (program, arguments) = words.split_first().ok_or_else(|| PayloadError::Usage("… COMMAND".into()))?;
     let mut command = Command::new(program);
     command.args(arguments);
     Ok(command)
@@ -23,9 +21,7 @@ fn become_command(words: &[&str]) -> Outcome {
 
 /// Executes `command` as user and group `uid`.
 pub(super) fn as_uid(uid: &str, command: &[&str]) -> Outcome {
-    let id: u32 = uid
-        .parse()
-        .map_err(|_| PayloadError::Usage("as-uid UID COMMAND".into()))?;
+    let id: u32 = uid.parse().map_err(|_| PayloadError::Usage("as-uid UID COMMAND".into()))?;
     setgroups(&[]).tried("setgroups")?;
     setgid(Gid::from_raw(id)).tried("setgid")?;
     setuid(Uid::from_raw(id)).tried("setuid")?;
@@ -101,9 +97,7 @@ pub(super) fn unshare(flags: &str, command: &[&str]) -> Outcome {
         return become_command(command);
     }
     // Only children are in the new pid namespace.
-    let status = command_of(command)?
-        .status()
-        .tried(format!("execute {}", command.join(" ")))?;
+    let status = command_of(command)?.status().tried(format!("execute {}", command.join(" ")))?;
     if status.success() {
         return Ok(());
     }

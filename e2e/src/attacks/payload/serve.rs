@@ -39,11 +39,11 @@ pub(super) fn serve() -> Outcome {
     let mut out = io::stdout();
     for line in io::stdin().lock().lines() {
         let line = line.tried("read a request")?;
-        let request: Request = serde_json::from_str(&line)
-            .map_err(|error| PayloadError::Unexpected(format!("bad request: {error}")))?;
+        let request: Request =
+            serde_json::from_str(&line).map_err(|error| PayloadError::Unexpected(format!("bad request: {error}")))?;
         let reply = answer(&request);
-        let text = serde_json::to_string(&reply)
-            .map_err(|error| PayloadError::Unexpected(format!("reply: {error}")))?;
+        let text =
+            serde_json::to_string(&reply).map_err(|error| PayloadError::Unexpected(format!("reply: {error}")))?;
         writeln!(out, "{text}").tried("write the reply")?;
         out.flush().tried("flush the reply")?;
     }
@@ -52,11 +52,7 @@ pub(super) fn serve() -> Outcome {
 
 fn answer(request: &Request) -> Reply {
     let (status, output) = run(request).unwrap_or_else(|error| (-1, error.to_string()));
-    Reply {
-        id: request.id,
-        status,
-        output,
-    }
+    Reply { id: request.id, status, output }
 }
 
 fn run(request: &Request) -> Result<(i32, String), PayloadError> {
@@ -84,9 +80,8 @@ fn run(request: &Request) -> Result<(i32, String), PayloadError> {
         return Ok((-1, format!("still running after {limit:?}")));
     };
     let status = child.wait().tried("wait")?;
-    let code = status.code().unwrap_or_else(|| {
-        128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
-    });
+    let code =
+        status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));
     Ok((code, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -102,11 +97,7 @@ mod tests {
     use super::*;
 
     fn reply(script: &str, timeout_ms: u64) -> Reply {
-        answer(&Request {
-            id: 7,
-            script: script.into(),
-            timeout_ms,
-        })
+        answer(&Request { id: 7, script: script.into(), timeout_ms })
     }
 
     #[test]
@@ -118,10 +109,7 @@ mod tests {
 
     #[test]
     fn what_a_detached_child_prints_is_seen() {
-        assert_eq!(
-            reply("(sleep 0.2; echo late) & exit 0", 5000).output,
-            "late\n"
-        );
+        assert_eq!(reply("(sleep 0.2; echo late) & exit 0", 5000).output, "late\n");
     }
 
     #[test]

@@ -27,12 +27,7 @@ impl Page {
     pub(super) fn anonymous(protection: ProtFlags) -> nix::Result<Page> {
         // SAFETY: as in `of`.
         let address = unsafe {
-            nix::sys::mman::mmap_anonymous(
-                None,
-                PAGE,
-                protection,
-                MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS,
-            )
+            nix::sys::mman::mmap_anonymous(None, PAGE, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS)
         }?;
         Ok(Page(address))
     }
@@ -96,15 +91,8 @@ pub(super) fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
 pub(super) fn set_user_attribute(path: &CStr) -> io::Result<()> {
     let value = b"1";
     // SAFETY: both strings and the value are live, and the length is the value's.
-    let result = unsafe {
-        libc::setxattr(
-            path.as_ptr(),
-            c"user.mooring".as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
-    };
+    let result =
+        unsafe { libc::setxattr(path.as_ptr(), c"user.mooring".as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }

@@ -13,11 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 fn open_for_both(path: &str) -> Result<File, PayloadError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .tried(format!("open {path} for writing"))
+    OpenOptions::new().read(true).write(true).open(path).tried(format!("open {path} for writing"))
 }
 
 /// The last byte of a test program is its salt: it still runs when that is changed.
@@ -32,12 +28,7 @@ fn last_byte(file: &File) -> Result<usize, PayloadError> {
 
 fn write_last_byte_by_map(file: &File) -> Result<Page, PayloadError> {
     last_byte(file)?;
-    Page::of(
-        file,
-        ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-        MapFlags::MAP_SHARED,
-    )
-    .tried("mmap for writing")
+    Page::of(file, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED).tried("mmap for writing")
 }
 
 /// By a shared writable mapping.
@@ -50,9 +41,7 @@ pub(super) fn through_map(path: &str) -> Outcome {
 
 /// By a shared writable mapping whose descriptor was closed long before the write.
 pub(super) fn through_late_map(path: &str, seconds: &str) -> Outcome {
-    let seconds: u64 = seconds
-        .parse()
-        .map_err(|_| PayloadError::Usage("map-write-late FILE SECONDS".into()))?;
+    let seconds: u64 = seconds.parse().map_err(|_| PayloadError::Usage("map-write-late FILE SECONDS".into()))?;
     let file = open_for_both(path)?;
     let last = last_byte(&file)?;
     let page = write_last_byte_by_map(&file)?;
@@ -75,35 +64,22 @@ pub(super) fn after_chmod(path: &str) -> Outcome {
 
 /// `truncate(2)`: no open at all.
 pub(super) fn truncate_path(path: &str, more: &str) -> Outcome {
-    let more: i64 = more
-        .parse()
-        .map_err(|_| PayloadError::Usage("truncate-path FILE MORE".into()))?;
+    let more: i64 = more.parse().map_err(|_| PayloadError::Usage("truncate-path FILE MORE".into()))?;
     let size = std::fs::metadata(path).tried("stat")?.len();
-    let size = i64::try_from(size)
-        .map_err(|_| PayloadError::Unexpected("the file is too large".into()))?;
+    let size = i64::try_from(size).map_err(|_| PayloadError::Unexpected("the file is too large".into()))?;
     nix::unistd::truncate(path, size + more).tried("truncate")
 }
 
 /// What GNU touch does: opens for writing, writes nothing, sets the times.
 pub(super) fn open_touch(path: &str) -> Outcome {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .tried("open for writing")?;
+    let file = OpenOptions::new().write(true).open(path).tried("open for writing")?;
     file.set_modified(SystemTime::now()).tried("futimens")
 }
 
 /// Sets the times without an open.
 pub(super) fn set_times(path: &str) -> Outcome {
     let time = TimeSpec::new(1_000_000_000, 0);
-    utimensat(
-        AT_FDCWD,
-        path,
-        &time,
-        &time,
-        UtimensatFlags::NoFollowSymlink,
-    )
-    .tried("utimensat")
+    utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink).tried("utimensat")
 }
 
 /// Sets an attribute; an upper filesystem without user attributes has copied the file up all the same.

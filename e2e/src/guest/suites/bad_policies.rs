@@ -14,12 +14,7 @@ impl Bad {
     /// Whether a message names the file and says what it must.
     pub(crate) fn is_explained_by(&self, message: &str, file: &str) -> Result<()> {
         for word in self.says.iter().chain(&[file]) {
-            ensure(message.contains(word), || {
-                format!(
-                    "{}: the message does not say {word:?}: {message}",
-                    self.name
-                )
-            })?;
+            ensure(message.contains(word), || format!("{}: the message does not say {word:?}: {message}", self.name))?;
         }
         Ok(())
     }
@@ -43,31 +38,11 @@ macro_rules! policy {
 
 /// Every text that can stand in a folder of policies.
 pub(crate) const TEXTS: &[Bad] = &[
-    bad(
-        "unknown field",
-        &["spec.detect.driftedBinary"],
-        policy!("bad", "{detect: {driftedBinary: true}}"),
-    ),
-    bad(
-        "unknown field of the spec",
-        &["prevent"],
-        policy!("bad", "{prevent: true}"),
-    ),
-    bad(
-        "wrong type",
-        &["spec.enabled"],
-        policy!("bad", "{enabled: perhaps}"),
-    ),
-    bad(
-        "wrong type of a list",
-        &["spec.detect.exceptions"],
-        policy!("bad", "{detect: {exceptions: /a/b}}"),
-    ),
-    bad(
-        "unknown severity",
-        &["spec.severity", "High"],
-        policy!("bad", "{severity: Extreme}"),
-    ),
+    bad("unknown field", &["spec.detect.driftedBinary"], policy!("bad", "{detect: {driftedBinary: true}}")),
+    bad("unknown field of the spec", &["prevent"], policy!("bad", "{prevent: true}")),
+    bad("wrong type", &["spec.enabled"], policy!("bad", "{enabled: perhaps}")),
+    bad("wrong type of a list", &["spec.detect.exceptions"], policy!("bad", "{detect: {exceptions: /a/b}}")),
+    bad("unknown severity", &["spec.severity", "High"], policy!("bad", "{severity: Extreme}")),
     bad(
         "relative path",
         &["spec.detect.exceptions[0].path"],
@@ -76,10 +51,7 @@ pub(crate) const TEXTS: &[Bad] = &[
     bad(
         "empty path",
         &["spec.detect.prohibitedBinaries[1].path"],
-        policy!(
-            "bad",
-            "{detect: {prohibitedBinaries: [{path: /bin/nc}, {path: ''}]}}"
-        ),
+        policy!("bad", "{detect: {prohibitedBinaries: [{path: /bin/nc}, {path: ''}]}}"),
     ),
     bad(
         "path with ..",
@@ -101,21 +73,13 @@ pub(crate) const TEXTS: &[Bad] = &[
         &["spec.detect.prohibitedBinaries[0].path"],
         policy!("bad", "{detect: {prohibitedBinaries: [{path: 'memfd:x'}]}}"),
     ),
-    bad(
-        "feature that is not there yet",
-        &["driftedScripts"],
-        policy!("bad", "{detect: {driftedScripts: true}}"),
-    ),
+    bad("feature that is not there yet", &["driftedScripts"], policy!("bad", "{detect: {driftedScripts: true}}")),
     bad(
         "no name",
         &["metadata.name"],
         "apiVersion: mooring.dev/v1alpha1\nkind: ContainerDriftPolicy\nmetadata: {}\nspec: {}\n",
     ),
-    bad(
-        "another kind",
-        &["kind"],
-        "apiVersion: mooring.dev/v1alpha1\nkind: Policy\nmetadata: {name: bad}\nspec: {}\n",
-    ),
+    bad("another kind", &["kind"], "apiVersion: mooring.dev/v1alpha1\nkind: Policy\nmetadata: {name: bad}\nspec: {}\n"),
     bad(
         "another version",
         &["apiVersion"],

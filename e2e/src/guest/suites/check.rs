@@ -11,62 +11,32 @@ use crate::guest::system::bpf_lsm_is_active;
 use serde_json::Value;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "check-says-that-prevention-works",
-        body: works,
-    },
-    Test {
-        name: "check-while-enforcing",
-        body: while_enforcing,
-    },
-    Test {
-        name: "explain-names-policies-and-slots",
-        body: explains,
-    },
-    Test {
-        name: "explain-of-an-unknown-container-fails",
-        body: explains_nothing,
-    },
+    Test { name: "check-says-that-prevention-works", body: works },
+    Test { name: "check-while-enforcing", body: while_enforcing },
+    Test { name: "explain-names-policies-and-slots", body: explains },
+    Test { name: "explain-of-an-unknown-container-fails", body: explains_nothing },
 ];
 
 pub(crate) const TESTS_WITHOUT_BPF: &[Test] = &[
-    Test {
-        name: "check-fails-and-names-the-fix",
-        body: check_without,
-    },
-    Test {
-        name: "run-fails-and-names-the-fix",
-        body: run_without,
-    },
+    Test { name: "check-fails-and-names-the-fix", body: check_without },
+    Test { name: "run-fails-and-names-the-fix", body: run_without },
 ];
 
 fn json(text: &str) -> Result<Value> {
     // Log lines may stand beside the document.
     let begin = text.find(['{', '[']).unwrap_or(0);
     let mut values = serde_json::Deserializer::from_str(&text[begin..]).into_iter::<Value>();
-    values
-        .next()
-        .and_then(std::result::Result::ok)
-        .ok_or_else(|| HarnessError::Wrong(format!("not JSON: {text}")))
+    values.next().and_then(std::result::Result::ok).ok_or_else(|| HarnessError::Wrong(format!("not JSON: {text}")))
 }
 
 fn works(context: &Context) -> Result<()> {
-    ensure(bpf_lsm_is_active()?, || {
-        "this guest was booted without bpf in the LSM list".into()
-    })?;
+    ensure(bpf_lsm_is_active()?, || "this guest was booted without bpf in the LSM list".into())?;
     let ended = command(context.enforcer()?, &["check", "-o", "json"])?;
-    ensure(ended.status.success(), || {
-        format!("it ended with {}: {}", ended.status, ended.output)
-    })?;
+    ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
     let said = json(&ended.output)?.to_string();
-    ensure(said.contains("BpfLsm"), || {
-        format!("no backend BpfLsm: {said}")
-    })?;
+    ensure(said.contains("BpfLsm"), || format!("no backend BpfLsm: {said}"))?;
     let text = command(context.enforcer()?, &["check", "-o", "text"])?;
-    ensure(
-        text.status.success() && text.output.contains("BpfLsm"),
-        || text.output,
-    )
+    ensure(text.status.success() && text.output.contains("BpfLsm"), || text.output)
 }
 
 fn while_enforcing(context: &Context) -> Result<()> {
@@ -80,19 +50,11 @@ fn while_enforcing(context: &Context) -> Result<()> {
     drop(container);
     enforcer.terminate()?;
     release(context.enforcer()?)?;
-    ensure(ended.status.success(), || {
-        format!("it ended with {}: {}", ended.status, ended.output)
-    })?;
-    ensure(still_refused, || {
-        "the check took the running enforcement down".into()
-    })
+    ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
+    ensure(still_refused, || "the check took the running enforcement down".into())
 }
 
-fn explain(
-    context: &Context,
-    folder: &str,
-    container: Option<&str>,
-) -> Result<crate::guest::system::Ended> {
+fn explain(context: &Context, folder: &str, container: Option<&str>) -> Result<crate::guest::system::Ended> {
     let mut words = vec!["explain"];
     words.extend(container);
     words.extend(["--policies", folder, "-o", "json"]);
@@ -107,56 +69,30 @@ fn explains(context: &Context) -> Result<()> {
     profiles::write(&folder, &profiles::drift("elsewhere", &["another"], true))?;
     let _container = context.container("explain-two", Upper::Ext4)?;
     let ended = explain(context, &folder.to_string_lossy(), Some("explain-two"))?;
-    ensure(ended.status.success(), || {
-        format!("it ended with {}: {}", ended.status, ended.output)
-    })?;
+    ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
     let said = json(&ended.output)?.to_string();
-    for word in [
-        "explain-two",
-        "explain-two-second",
-        "/opt/agent/bin/updater",
-        "/bin/nc",
-        "slot",
-    ] {
-        ensure(said.contains(word), || {
-            format!("{word:?} is not in: {said}")
-        })?;
+    for word in ["explain-two", "explain-two-second", "/opt/agent/bin/updater", "/bin/nc", "slot"] {
+        ensure(said.contains(word), || format!("{word:?} is not in: {said}"))?;
     }
-    ensure(!said.contains("elsewhere"), || {
-        format!("a policy that does not apply is in: {said}")
-    })?;
+    ensure(!said.contains("elsewhere"), || format!("a policy that does not apply is in: {said}"))?;
     let all = explain(context, &folder.to_string_lossy(), None)?;
-    ensure(
-        all.status.success() && all.output.contains("explain-two"),
-        || all.output,
-    )
+    ensure(all.status.success() && all.output.contains("explain-two"), || all.output)
 }
 
 fn explains_nothing(context: &Context) -> Result<()> {
     let folder = context.policies("explain")?;
     profiles::write(&folder, &profiles::drift("p", &[], true))?;
-    let ended = explain(
-        context,
-        &folder.to_string_lossy(),
-        Some("no-such-container"),
-    )?;
-    ensure(
-        !ended.status.success() && ended.output.contains("no-such-container"),
-        || format!("it ended with {}: {}", ended.status, ended.output),
-    )
+    let ended = explain(context, &folder.to_string_lossy(), Some("no-such-container"))?;
+    ensure(!ended.status.success() && ended.output.contains("no-such-container"), || {
+        format!("it ended with {}: {}", ended.status, ended.output)
+    })
 }
 
 fn fails_and_names_the_fix(context: &Context, arguments: &[&str]) -> Result<()> {
-    ensure(!bpf_lsm_is_active()?, || {
-        "boot this guest without bpf in the LSM list (lsm=…)".into()
-    })?;
+    ensure(!bpf_lsm_is_active()?, || "boot this guest without bpf in the LSM list (lsm=…)".into())?;
     let ended = command(context.enforcer()?, arguments)?;
-    ensure(!ended.status.success(), || {
-        format!("it succeeded: {}", ended.output)
-    })?;
-    ensure(ended.output.contains("lsm="), || {
-        format!("the fix `lsm=…` is not named: {}", ended.output)
-    })
+    ensure(!ended.status.success(), || format!("it succeeded: {}", ended.output))?;
+    ensure(ended.output.contains("lsm="), || format!("the fix `lsm=…` is not named: {}", ended.output))
 }
 
 fn check_without(context: &Context) -> Result<()> {

@@ -23,11 +23,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     fn verdict(self) -> &'static str {
-        if self == Mode::Prevent {
-            "Denied"
-        } else {
-            "Detected"
-        }
+        if self == Mode::Prevent { "Denied" } else { "Detected" }
     }
 }
 
@@ -45,13 +41,7 @@ const EVENT: Duration = Duration::from_secs(4);
 const PROOF: Duration = Duration::from_secs(10);
 
 /// One or the other is what programs print for EPERM and EACCES; the loader only says what it could not do.
-const REFUSALS: &[&str] = &[
-    "Operation not permitted",
-    "Permission denied",
-    "EPERM",
-    "EACCES",
-    "failed to map segment",
-];
+const REFUSALS: &[&str] = &["Operation not permitted", "Permission denied", "EPERM", "EACCES", "failed to map segment"];
 
 /// Runs the attack and its twin.
 pub(crate) fn judge(place: &mut Place<'_, '_>, case: &Case) -> Result<()> {
@@ -62,9 +52,7 @@ pub(crate) fn judge(place: &mut Place<'_, '_>, case: &Case) -> Result<()> {
         Expect::Refused(reasons) => place.refused(case, &variables, reasons, mark)?,
         Expect::Allowed => {
             let output = place.perform(case, &variables)?;
-            ensure(output.contains(TOKEN), || {
-                format!("it must run, but: {}", output.trim())
-            })?;
+            ensure(output.contains(TOKEN), || format!("it must run, but: {}", output.trim()))?;
         }
         Expect::EventuallyAllowed => {
             let mut last = String::new();
@@ -79,9 +67,7 @@ pub(crate) fn judge(place: &mut Place<'_, '_>, case: &Case) -> Result<()> {
                     None
                 }
             });
-            ensure(ran.is_some(), || {
-                format!("not allowed within {PROOF:?}: {}", last.trim())
-            })?;
+            ensure(ran.is_some(), || format!("not allowed within {PROOF:?}: {}", last.trim()))?;
         }
     }
     place.twin(case)?;
@@ -103,41 +89,26 @@ impl Place<'_, '_> {
         match case.via {
             Via::Init => Ok(self.container.session.run(&script)?.output),
             Via::RuntimeExec => {
-                let ended = self
-                    .runtime
-                    .exec(&self.container.id, &["/bin/sh", "-c", &script])?;
+                let ended = self.runtime.exec(&self.container.id, &["/bin/sh", "-c", &script])?;
                 Ok(ended.output)
             }
             Via::RuntimeExecDirect => {
-                let ended = self
-                    .runtime
-                    .exec(&self.container.id, &[&variables.executed])?;
+                let ended = self.runtime.exec(&self.container.id, &[&variables.executed])?;
                 Ok(ended.output)
             }
         }
     }
 
-    fn refused(
-        &mut self,
-        case: &Case,
-        variables: &Variables,
-        reasons: &[Reason],
-        mark: usize,
-    ) -> Result<()> {
+    fn refused(&mut self, case: &Case, variables: &Variables, reasons: &[Reason], mark: usize) -> Result<()> {
         let output = self.perform(case, variables)?;
         let ran = output.contains(TOKEN);
         if self.mode == Mode::Prevent {
             ensure(!ran, || format!("the attack ran: {}", output.trim()))?;
             ensure(REFUSALS.iter().any(|text| output.contains(text)), || {
-                format!(
-                    "it did not run, but not because it was refused: {}",
-                    output.trim()
-                )
+                format!("it did not run, but not because it was refused: {}", output.trim())
             })?;
         } else {
-            ensure(ran, || {
-                format!("nothing prevents it, but it did not run: {}", output.trim())
-            })?;
+            ensure(ran, || format!("nothing prevents it, but it did not run: {}", output.trim()))?;
         }
         let Some(enforcer) = self.enforcer else {
             return Ok(());
@@ -149,9 +120,7 @@ impl Place<'_, '_> {
                 && reasons.iter().any(|reason| reason.name() == event.reason)
                 && case.path.accepts(&event.path, variables)
         })?;
-        ensure(event.policy.starts_with(&self.container.id), || {
-            format!("another policy's: {}", event.line)
-        })?;
+        ensure(event.policy.starts_with(&self.container.id), || format!("another policy's: {}", event.line))?;
         ensure(event.pid > 1, || format!("no process: {}", event.line))
     }
 
@@ -164,9 +133,7 @@ impl Place<'_, '_> {
         };
         let twin = Case { run, ..*case };
         let output = self.perform(&twin, &variables)?;
-        ensure(output.contains(TOKEN), || {
-            format!("the benign twin did not run: {}", output.trim())
-        })
+        ensure(output.contains(TOKEN), || format!("the benign twin did not run: {}", output.trim()))
     }
 
     /// Every event of this container since the case began must be one that the case explains.
@@ -179,9 +146,7 @@ impl Place<'_, '_> {
                 || event.path.contains(&format!("{}/", variables.dir))
                 || event.path == variables.victim;
             match case.expect {
-                Expect::Refused(reasons) => {
-                    own && reasons.iter().any(|reason| reason.name() == event.reason)
-                }
+                Expect::Refused(reasons) => own && reasons.iter().any(|reason| reason.name() == event.reason),
                 Expect::EventuallyAllowed => own,
                 Expect::Allowed => false,
             }
@@ -191,10 +156,7 @@ impl Place<'_, '_> {
             .into_iter()
             .find(|event| event.container == self.container.id && !explained(event));
         ensure(stray.is_none(), || {
-            format!(
-                "an event that nothing explains: {}",
-                stray.map(|e| e.line).unwrap_or_default()
-            )
+            format!("an event that nothing explains: {}", stray.map(|e| e.line).unwrap_or_default())
         })
     }
 }

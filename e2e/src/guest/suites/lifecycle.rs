@@ -11,42 +11,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "container-before-the-enforcer",
-        body: container_first,
-    },
-    Test {
-        name: "copied-up-before-the-enforcer",
-        body: copied_up_first,
-    },
-    Test {
-        name: "enforcement-outlives-sigterm",
-        body: outlives_sigterm,
-    },
-    Test {
-        name: "container-made-while-it-was-dead",
-        body: made_while_dead,
-    },
-    Test {
-        name: "valid-edit-within-a-second",
-        body: valid_edit,
-    },
-    Test {
-        name: "broken-edit-keeps-the-last-good-set",
-        body: broken_edit,
-    },
-    Test {
-        name: "two-policies-add-up",
-        body: add_up,
-    },
-    Test {
-        name: "event-names-the-process",
-        body: names_the_process,
-    },
-    Test {
-        name: "release-takes-everything-down",
-        body: release_all,
-    },
+    Test { name: "container-before-the-enforcer", body: container_first },
+    Test { name: "copied-up-before-the-enforcer", body: copied_up_first },
+    Test { name: "enforcement-outlives-sigterm", body: outlives_sigterm },
+    Test { name: "container-made-while-it-was-dead", body: made_while_dead },
+    Test { name: "valid-edit-within-a-second", body: valid_edit },
+    Test { name: "broken-edit-keeps-the-last-good-set", body: broken_edit },
+    Test { name: "two-policies-add-up", body: add_up },
+    Test { name: "event-names-the-process", body: names_the_process },
+    Test { name: "release-takes-everything-down", body: release_all },
 ];
 
 fn released(context: &Context, body: impl FnOnce(&Path, PathBuf) -> Result<()>) -> Result<()> {
@@ -59,15 +32,11 @@ fn released(context: &Context, body: impl FnOnce(&Path, PathBuf) -> Result<()>) 
 }
 
 fn refuses(container: &mut Running<'_>, path: &str) -> Result<()> {
-    ensure(!container.runs(path)?, || {
-        format!("{path} ran in {}", container.id)
-    })
+    ensure(!container.runs(path)?, || format!("{path} ran in {}", container.id))
 }
 
 fn runs(container: &mut Running<'_>, path: &str) -> Result<()> {
-    ensure(container.runs(path)?, || {
-        format!("{path} does not run in {}", container.id)
-    })
+    ensure(container.runs(path)?, || format!("{path} does not run in {}", container.id))
 }
 
 fn container_first(context: &Context) -> Result<()> {
@@ -83,10 +52,7 @@ fn container_first(context: &Context) -> Result<()> {
         runs(&mut container, "/fix/tiny")?;
         for path in [&old, &new] {
             enforcer.wait_for_event(0, Duration::from_secs(4), path, |e| {
-                e.path == *path
-                    && e.reason == "NewBinary"
-                    && e.verdict == "Denied"
-                    && e.container == "life-first"
+                e.path == *path && e.reason == "NewBinary" && e.verdict == "Denied" && e.container == "life-first"
             })?;
         }
         Ok(())
@@ -102,12 +68,8 @@ fn copied_up_first(context: &Context) -> Result<()> {
             profiles::write(&folder, &profiles::drift(&id, &[&id], true))?;
             let enforcer = Enforcer::start(binary, &folder)?;
             for path in ["/fix/app/bin/server", "/fix/app/lib/moved"] {
-                let allowed = poll(Duration::from_secs(8), || {
-                    container.runs(path).ok()?.then_some(())
-                });
-                ensure(allowed.is_some(), || {
-                    format!("{path} has the image's content, but never ran")
-                })?;
+                let allowed = poll(Duration::from_secs(8), || container.runs(path).ok()?.then_some(()));
+                ensure(allowed.is_some(), || format!("{path} has the image's content, but never ran"))?;
             }
             refuses(&mut container, "/fix/victim/copy-up-chmod")?;
             enforcer.wait_for_event(0, Duration::from_secs(4), "of the written file", |e| {
@@ -127,9 +89,7 @@ fn outlives_sigterm(context: &Context) -> Result<()> {
         let path = container.drop_program("x")?;
         refuses(&mut container, &path)?;
         let status = enforcer.terminate()?;
-        ensure(status.success(), || {
-            format!("after SIGTERM it ended with {status}")
-        })?;
+        ensure(status.success(), || format!("after SIGTERM it ended with {status}"))?;
         refuses(&mut container, &path)?;
         runs(&mut container, "/fix/tiny")?;
         let enforcer = Enforcer::start(binary, &folder)?;
@@ -162,21 +122,15 @@ fn valid_edit(context: &Context) -> Result<()> {
         let mut container = context.container("life-edit", Upper::Ext4)?;
         let path = container.drop_program("x")?;
         for prevent in [true, false, true] {
-            ensure(container.runs(&path)? == prevent, || {
-                "the edit before this one is not in force".into()
-            })?;
+            ensure(container.runs(&path)? == prevent, || "the edit before this one is not in force".into())?;
             let mark = enforcer.log_mark();
             let start = Instant::now();
             profiles::write(&folder, &profiles::drift("life", &["life-edit"], prevent))?;
-            let changed = poll(Duration::from_secs(5), || {
-                (container.runs(&path).ok()? != prevent).then(|| start.elapsed())
-            });
-            let took = changed.ok_or_else(|| {
-                HarnessError::Wrong(format!("prevent: {prevent} is not in force after 5 s"))
-            })?;
-            ensure(took <= Duration::from_secs(1), || {
-                format!("it took {:.2} s", took.as_secs_f64())
-            })?;
+            let changed =
+                poll(Duration::from_secs(5), || (container.runs(&path).ok()? != prevent).then(|| start.elapsed()));
+            let took =
+                changed.ok_or_else(|| HarnessError::Wrong(format!("prevent: {prevent} is not in force after 5 s")))?;
+            ensure(took <= Duration::from_secs(1), || format!("it took {:.2} s", took.as_secs_f64()))?;
             enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(2))?;
         }
         std::fs::remove_file(folder.join("life.json")).on("remove", folder.join("life.json"))?;
@@ -199,16 +153,12 @@ fn broken_edit(context: &Context) -> Result<()> {
                 .wait_for_log(mark, "policies refused: ", Duration::from_secs(5))
                 .map_err(|error| HarnessError::Wrong(format!("{}: {error}", bad.name)))?;
             bad.is_explained_by(&line, "broken.yaml")?;
-            ensure(
-                line.contains("the last good set (revision 1) stays in force"),
-                || format!("{}: {line}", bad.name),
-            )?;
+            ensure(line.contains("the last good set (revision 1) stays in force"), || format!("{}: {line}", bad.name))?;
             refuses(&mut container, &path)?;
             runs(&mut container, "/fix/tiny")?;
         }
         let mark = enforcer.log_mark();
-        std::fs::remove_file(folder.join("broken.yaml"))
-            .on("remove", folder.join("broken.yaml"))?;
+        std::fs::remove_file(folder.join("broken.yaml")).on("remove", folder.join("broken.yaml"))?;
         profiles::write(&folder, &profiles::drift("life", &["life-broken"], false))?;
         enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(5))?;
         runs(&mut container, &path)
@@ -224,9 +174,7 @@ fn add_up(context: &Context) -> Result<()> {
         let path = container.drop_program("x")?;
         refuses(&mut container, &path)?;
         for policy in ["detects", "prevents"] {
-            enforcer.wait_for_event(0, Duration::from_secs(4), policy, |e| {
-                e.policy == policy && e.path == path
-            })?;
+            enforcer.wait_for_event(0, Duration::from_secs(4), policy, |e| e.policy == policy && e.path == path)?;
         }
         Ok(())
     })
@@ -241,28 +189,20 @@ fn names_the_process(context: &Context) -> Result<()> {
         container.session.must(&format!(
             "(/usr/bin/probe as-uid 1234 /usr/bin/probe try-every 1500 1 {path} >/dev/null 2>&1 </dev/null &)"
         ))?;
-        let pid = poll(Duration::from_secs(1), || find_process("try-every")).ok_or_else(|| {
-            HarnessError::Wrong("the attacking process is not to be found".into())
-        })?;
-        let event = enforcer.wait_for_event(0, Duration::from_secs(6), "of the process", |e| {
-            e.path == path
-        })?;
-        ensure(event.pid == pid && event.uid == 1234, || {
-            format!("process {pid} of user 1234, but: {}", event.line)
-        })
+        let pid = poll(Duration::from_secs(1), || find_process("try-every"))
+            .ok_or_else(|| HarnessError::Wrong("the attacking process is not to be found".into()))?;
+        let event = enforcer.wait_for_event(0, Duration::from_secs(6), "of the process", |e| e.path == path)?;
+        ensure(event.pid == pid && event.uid == 1234, || format!("process {pid} of user 1234, but: {}", event.line))
     })
 }
 
 fn find_process(word: &str) -> Option<i64> {
-    std::fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        .find_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-            (words.get(1) == Some(&word.as_bytes())).then_some(pid)
-        })
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        (words.get(1) == Some(&word.as_bytes())).then_some(pid)
+    })
 }
 
 fn release_all(context: &Context) -> Result<()> {
@@ -277,12 +217,8 @@ fn release_all(context: &Context) -> Result<()> {
         enforcer.terminate()?;
         release(binary)?;
         runs(&mut container, &path)?;
-        ensure(pins() == 0, || {
-            format!("{} pins are left under {PINS}", pins())
-        })?;
+        ensure(pins() == 0, || format!("{} pins are left under {PINS}", pins()))?;
         let again = command(binary, &["release"])?;
-        ensure(again.status.success(), || {
-            format!("releasing nothing failed: {}", again.output)
-        })
+        ensure(again.status.success(), || format!("releasing nothing failed: {}", again.output))
     })
 }

@@ -103,27 +103,17 @@ impl Suite {
         let names: Vec<&str> = match &self.kind {
             Kind::Attacks(tables::Table::Matrix) => matrix().map(|case| case.name).collect(),
             Kind::Attacks(tables::Table::CopyUp) => copy_ups().map(|case| case.name).collect(),
-            Kind::Attacks(tables::Table::Control) => {
-                matrix().chain(copy_ups()).map(|case| case.name).collect()
-            }
+            Kind::Attacks(tables::Table::Control) => matrix().chain(copy_ups()).map(|case| case.name).collect(),
             Kind::Tests(tests) => tests.iter().map(|test| test.name).collect(),
         };
-        names
-            .iter()
-            .map(|name| format!("{}/{name}", self.name))
-            .collect()
+        names.iter().map(|name| format!("{}/{name}", self.name)).collect()
     }
 }
 
 /// Prints every suite and its tests.
 pub fn list() {
     for suite in SUITES {
-        println!(
-            "{}: {}{}",
-            suite.name,
-            suite.about,
-            if suite.apart { " (not in all)" } else { "" }
-        );
+        println!("{}: {}{}", suite.name, suite.about, if suite.apart { " (not in all)" } else { "" });
         for test in suite.tests() {
             println!("  {test}");
         }
@@ -142,12 +132,9 @@ fn wanted(name: &str, suite: &Suite, names: &[String]) -> bool {
 /// Runs what `names` ask for; a name that asks for nothing is a failure.
 pub fn run(context: &Context, names: &[String], report: &mut Report) {
     for asked in names {
-        let some = SUITES.iter().any(|suite| {
-            suite
-                .tests()
-                .iter()
-                .any(|test| wanted(test, suite, std::slice::from_ref(asked)))
-        });
+        let some = SUITES
+            .iter()
+            .any(|suite| suite.tests().iter().any(|test| wanted(test, suite, std::slice::from_ref(asked))));
         if !some {
             report.fail(asked, "no such suite or test; `guest list` shows them");
         }
@@ -162,9 +149,7 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
                         report.excused(&format!("{}/{}", suite.name, test.name), why);
                         continue;
                     }
-                    report.test(&format!("{}/{}", suite.name, test.name), || {
-                        (test.body)(context)
-                    });
+                    report.test(&format!("{}/{}", suite.name, test.name), || (test.body)(context));
                 }
             }
         }
@@ -183,36 +168,12 @@ mod tests {
     #[test]
     fn names_choose_suites_and_tests() {
         let asked = |text: &str| vec![text.to_owned()];
-        assert!(wanted(
-            "matrix/new-binary/copy",
-            suite("matrix"),
-            &asked("all")
-        ));
-        assert!(wanted(
-            "matrix/new-binary/copy",
-            suite("matrix"),
-            &asked("matrix")
-        ));
-        assert!(wanted(
-            "matrix/new-binary/copy",
-            suite("matrix"),
-            &asked("matrix/new-b")
-        ));
-        assert!(!wanted(
-            "matrix/new-binary/copy",
-            suite("matrix"),
-            &asked("mat")
-        ));
-        assert!(!wanted(
-            "check-without-bpf/x",
-            suite("check-without-bpf"),
-            &asked("all")
-        ));
-        assert!(!wanted(
-            "check-without-bpf/x",
-            suite("check-without-bpf"),
-            &asked("check")
-        ));
+        assert!(wanted("matrix/new-binary/copy", suite("matrix"), &asked("all")));
+        assert!(wanted("matrix/new-binary/copy", suite("matrix"), &asked("matrix")));
+        assert!(wanted("matrix/new-binary/copy", suite("matrix"), &asked("matrix/new-b")));
+        assert!(!wanted("matrix/new-binary/copy", suite("matrix"), &asked("mat")));
+        assert!(!wanted("check-without-bpf/x", suite("check-without-bpf"), &asked("all")));
+        assert!(!wanted("check-without-bpf/x", suite("check-without-bpf"), &asked("check")));
     }
 
     #[test]
@@ -220,11 +181,7 @@ mod tests {
         let all: Vec<String> = SUITES.iter().flat_map(Suite::tests).collect();
         for excuse in EXCUSES {
             let end = format!("/{}", excuse.case);
-            assert!(
-                all.iter().any(|test| test.ends_with(&end)),
-                "{}",
-                excuse.case
-            );
+            assert!(all.iter().any(|test| test.ends_with(&end)), "{}", excuse.case);
         }
     }
 

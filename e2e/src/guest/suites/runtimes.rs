@@ -12,14 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "start-exec-kill-delete-20-times",
-        body: of_the_run,
-    },
-    Test {
-        name: "every-other-runc-20-times",
-        body: other_runc,
-    },
+    Test { name: "start-exec-kill-delete-20-times", body: of_the_run },
+    Test { name: "every-other-runc-20-times", body: other_runc },
 ];
 
 const ROUNDS: usize = 20;
@@ -51,9 +45,7 @@ fn other_versions() -> Result<Vec<PathBuf>> {
         .filter(|path| path.is_file())
         .collect();
     found.sort();
-    ensure(!found.is_empty(), || {
-        "no /opt/runc-*/runc in this guest".into()
-    })?;
+    ensure(!found.is_empty(), || "no /opt/runc-*/runc in this guest".into())?;
     Ok(found)
 }
 
@@ -75,12 +67,8 @@ fn under_everything(context: &Context, body: impl FnOnce() -> Result<()>) -> Res
     result?;
     // Each round drops one file and tries it once; nothing else may be reported.
     let stray = events.iter().find(|event| event.path != "/drop/x");
-    ensure(stray.is_none(), || {
-        format!("the runtime was reported: {stray:?}")
-    })?;
-    ensure(!events.is_empty(), || {
-        "the dropped files were not reported: nothing was enforced".into()
-    })
+    ensure(stray.is_none(), || format!("the runtime was reported: {stray:?}"))?;
+    ensure(!events.is_empty(), || "the dropped files were not reported: nothing was enforced".into())
 }
 
 fn rounds(runtime: &dyn Runtime, what: &str) -> Result<()> {
@@ -88,34 +76,18 @@ fn rounds(runtime: &dyn Runtime, what: &str) -> Result<()> {
         let id = format!("round-{what}-{round}");
         let result = one_round(runtime, &id);
         let removed = runtime.remove(&id);
-        result
-            .and(removed)
-            .map_err(|error| HarnessError::Wrong(format!("round {round}: {error}")))?;
+        result.and(removed).map_err(|error| HarnessError::Wrong(format!("round {round}: {error}")))?;
     }
     Ok(())
 }
 
 fn one_round(runtime: &dyn Runtime, id: &str) -> Result<()> {
     runtime.start_command(id, &["/bin/busybox", "sleep", "1000"])?;
-    let ended = runtime.exec(
-        id,
-        &[
-            "/bin/sh",
-            "-c",
-            "/fix/tiny && cp /fix/tiny /drop/x && ! /drop/x",
-        ],
-    )?;
-    ensure(ended.status.success(), || {
-        format!("exec: {}: {}", ended.status, ended.output)
-    })?;
+    let ended = runtime.exec(id, &["/bin/sh", "-c", "/fix/tiny && cp /fix/tiny /drop/x && ! /drop/x"])?;
+    ensure(ended.status.success(), || format!("exec: {}: {}", ended.status, ended.output))?;
     // The first process must be what was asked for, not a leftover of the runtime's init.
     let alive = poll(Duration::from_secs(5), || {
-        runtime
-            .exec(id, &["/bin/busybox", "kill", "-0", "1"])
-            .ok()?
-            .status
-            .success()
-            .then_some(())
+        runtime.exec(id, &["/bin/busybox", "kill", "-0", "1"]).ok()?.status.success().then_some(())
     });
     ensure(alive.is_some(), || "its first process is gone".into())?;
     runtime.kill(id)?;
@@ -125,7 +97,5 @@ fn one_round(runtime: &dyn Runtime, id: &str) -> Result<()> {
         let exec = runtime.exec(id, &["/fix/tiny"]).ok()?;
         (!exec.status.success()).then_some(())
     });
-    ensure(ended.is_some(), || {
-        format!("it still runs {limit:?} after the kill")
-    })
+    ensure(ended.is_some(), || format!("it still runs {limit:?} after the kill"))
 }

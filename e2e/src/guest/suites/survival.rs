@@ -12,18 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "20-kills-and-restarts",
-        body: kills_and_restarts,
-    },
-    Test {
-        name: "50-edits",
-        body: edits,
-    },
-    Test {
-        name: "a-second-enforcer",
-        body: a_second_one,
-    },
+    Test { name: "20-kills-and-restarts", body: kills_and_restarts },
+    Test { name: "50-edits", body: edits },
+    Test { name: "a-second-enforcer", body: a_second_one },
 ];
 
 const KILLS: u64 = 20;
@@ -41,26 +32,16 @@ fn parse(text: &str) -> Option<Seen> {
     let ["tries", tries, "successes", successes, "failures", failures] = words.as_slice() else {
         return None;
     };
-    Some(Seen {
-        tries: tries.parse().ok()?,
-        successes: successes.parse().ok()?,
-        failures: failures.parse().ok()?,
-    })
+    Some(Seen { tries: tries.parse().ok()?, successes: successes.parse().ok()?, failures: failures.parse().ok()? })
 }
 
 fn stop_oracle(container: &mut Running<'_>) -> Result<Seen> {
     container.session.must(": > /drop/stop")?;
-    poll(Duration::from_secs(10), || {
-        parse(&container.session.must("cat /drop/oracle").ok()?)
-    })
-    .ok_or_else(|| HarnessError::Wrong("the oracle does not end".into()))
+    poll(Duration::from_secs(10), || parse(&container.session.must("cat /drop/oracle").ok()?))
+        .ok_or_else(|| HarnessError::Wrong("the oracle does not end".into()))
 }
 
-fn with_oracle(
-    context: &Context,
-    id: &str,
-    body: impl FnOnce(&Path, &Path, Enforcer) -> Result<()>,
-) -> Result<()> {
+fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enforcer) -> Result<()>) -> Result<()> {
     let binary = context.enforcer()?;
     let folder = context.policies("survival")?;
     profiles::write(&folder, &profiles::drift("survival", &[id], true))?;
@@ -78,15 +59,9 @@ fn with_oracle(
     let seen = seen?;
     println!("# {id}: {seen:?}");
     ensure(seen.tries > 50, || format!("only {} tries", seen.tries))?;
-    ensure(seen.successes == 0, || {
-        format!("the dropped program ran: {seen:?}")
-    })?;
-    ensure(seen.failures == 0, || {
-        format!("the image's program was refused: {seen:?}")
-    })?;
-    ensure(after?, || {
-        "after release the dropped program still does not run".into()
-    })
+    ensure(seen.successes == 0, || format!("the dropped program ran: {seen:?}"))?;
+    ensure(seen.failures == 0, || format!("the image's program was refused: {seen:?}"))?;
+    ensure(after?, || "after release the dropped program still does not run".into())
 }
 
 fn kills_and_restarts(context: &Context) -> Result<()> {
@@ -108,8 +83,7 @@ fn edits(context: &Context) -> Result<()> {
     with_oracle(context, "survival-edit", |_, folder, enforcer| {
         for round in 0..50 {
             let mut policy = profiles::drift("survival", &["survival-edit"], true);
-            policy["spec"]["detect"]["exceptions"] =
-                serde_json::json!([{"path": format!("/opt/edit-{round}")}]);
+            policy["spec"]["detect"]["exceptions"] = serde_json::json!([{"path": format!("/opt/edit-{round}")}]);
             let mark = enforcer.log_mark();
             profiles::write(folder, &policy)?;
             enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(5))?;
@@ -136,14 +110,7 @@ mod tests {
     #[test]
     fn what_the_oracle_prints_is_read() {
         let seen = parse("tries 9 successes 1 failures 2\n").unwrap();
-        assert_eq!(
-            seen,
-            Seen {
-                tries: 9,
-                successes: 1,
-                failures: 2
-            }
-        );
+        assert_eq!(seen, Seen { tries: 9, successes: 1, failures: 2 });
         assert!(parse("").is_none());
     }
 }

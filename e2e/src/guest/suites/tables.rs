@@ -39,9 +39,7 @@ impl Table {
 
     /// A tmpfs as the upper layer differs where files are copied up or written, not in what a mount or a list is.
     fn upper_matters(self, case: &Case) -> bool {
-        self == Table::CopyUp
-            || case.name.starts_with("modified/")
-            || case.name.starts_with("library/")
+        self == Table::CopyUp || case.name.starts_with("modified/") || case.name.starts_with("library/")
     }
 }
 
@@ -54,18 +52,8 @@ struct Bench<'a> {
 }
 
 /// Runs the wanted cases of a table, each in every container that it concerns.
-pub(crate) fn run(
-    context: &Context,
-    table: Table,
-    suite: &str,
-    wanted: &dyn Fn(&str) -> bool,
-    report: &mut Report,
-) {
-    let cases: Vec<&Case> = table
-        .cases()
-        .into_iter()
-        .filter(|case| wanted(case.name))
-        .collect();
+pub(crate) fn run(context: &Context, table: Table, suite: &str, wanted: &dyn Fn(&str) -> bool, report: &mut Report) {
+    let cases: Vec<&Case> = table.cases().into_iter().filter(|case| wanted(case.name)).collect();
     if cases.is_empty() {
         return;
     }
@@ -74,11 +62,7 @@ pub(crate) fn run(
         Ok(bench) => bench,
         Err(error) => return report.fail(&format!("{suite}/set-up"), &error.to_string()),
     };
-    println!(
-        "# {suite}: {} containers ready after {:.1} s",
-        bench.containers.len(),
-        start.elapsed().as_secs_f64()
-    );
+    println!("# {suite}: {} containers ready after {:.1} s", bench.containers.len(), start.elapsed().as_secs_f64());
     for case in cases {
         let name = format!("{suite}/{}", case.name);
         match excuse(case.name, context.kernel, context.kind) {
@@ -91,37 +75,21 @@ pub(crate) fn run(
 
 fn uppers(context: &Context, table: Table, case: &Case) -> Vec<Upper> {
     let all = context.runtime.uppers();
-    let used = if table.upper_matters(case) {
-        all
-    } else {
-        &all[..1]
-    };
+    let used = if table.upper_matters(case) { all } else { &all[..1] };
     used.to_vec()
 }
 
-fn set_up<'a>(
-    context: &'a Context,
-    table: Table,
-    suite: &str,
-    cases: &[&Case],
-) -> Result<Bench<'a>> {
+fn set_up<'a>(context: &'a Context, table: Table, suite: &str, cases: &[&Case]) -> Result<Bench<'a>> {
     let mut keys = Vec::new();
     for case in cases {
         for upper in uppers(context, table, case) {
-            keys.extend(
-                table
-                    .modes()
-                    .iter()
-                    .map(|mode| (case.profile, *mode, upper)),
-            );
+            keys.extend(table.modes().iter().map(|mode| (case.profile, *mode, upper)));
         }
     }
     keys.sort_unstable();
     keys.dedup();
     let folder = context.policies(suite)?;
-    let id = |(profile, mode, upper): &Key| {
-        format!("{suite}-{profile:?}-{mode:?}-{upper:?}").to_lowercase()
-    };
+    let id = |(profile, mode, upper): &Key| format!("{suite}-{profile:?}-{mode:?}-{upper:?}").to_lowercase();
     for key in keys.iter().filter(|key| key.1 != Mode::Unwatched) {
         for policy in profiles::of_profile(key.0, &id(key), key.1 == Mode::Prevent) {
             profiles::write(&folder, &policy)?;
@@ -135,18 +103,10 @@ fn set_up<'a>(
     for key in keys {
         containers.insert(key, context.container(&id(&key), key.2)?);
     }
-    Ok(Bench {
-        containers,
-        enforcer,
-    })
+    Ok(Bench { containers, enforcer })
 }
 
-fn run_case(
-    context: &Context,
-    bench: &mut Bench<'_>,
-    table: Table,
-    case: &Case,
-) -> std::result::Result<(), String> {
+fn run_case(context: &Context, bench: &mut Bench<'_>, table: Table, case: &Case) -> std::result::Result<(), String> {
     let mut faults = Vec::new();
     for upper in uppers(context, table, case) {
         for mode in table.modes() {
@@ -154,22 +114,14 @@ fn run_case(
                 faults.push(format!("no container for {mode:?} on {upper:?}"));
                 continue;
             };
-            let mut place = Place {
-                runtime: context.runtime.as_ref(),
-                container,
-                enforcer: bench.enforcer.as_ref(),
-                mode: *mode,
-            };
+            let mut place =
+                Place { runtime: context.runtime.as_ref(), container, enforcer: bench.enforcer.as_ref(), mode: *mode };
             if let Err(error) = judge(&mut place, case) {
                 faults.push(format!("[{mode:?} on {upper:?}] {error}"));
             }
         }
     }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(faults.join("\n"))
-    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
 fn tear_down(context: &Context, bench: Bench<'_>, suite: &str, report: &mut Report) {
@@ -177,9 +129,7 @@ fn tear_down(context: &Context, bench: Bench<'_>, suite: &str, report: &mut Repo
     let Some(enforcer) = bench.enforcer else {
         return;
     };
-    report.test(&format!("{suite}/every-event-is-well-formed"), || {
-        enforcer.all_well_formed()
-    });
+    report.test(&format!("{suite}/every-event-is-well-formed"), || enforcer.all_well_formed());
     report.test(&format!("{suite}/release"), || -> Result<()> {
         enforcer.terminate()?;
         release(context.enforcer()?)

@@ -13,7 +13,8 @@ const ID: &str = "4f1c9a8d7e6b";
 
 #[test]
 fn mountinfo_gives_the_superblock_in_the_kernels_encoding_and_unescapes_paths() {
-    let line = br"36 35 259:1048575 /mnt1\134x /a\040b rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue";
+    let line =
+        br"36 35 259:1048575 /mnt1\134x /a\040b rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue";
     let mount = MountEntry::parse(line).unwrap();
     assert_eq!((mount.id, mount.dev), (36, (259 << 20) | 1_048_575));
     assert_eq!(mount.root, Path::new(r"/mnt1\x"));
@@ -28,10 +29,7 @@ fn an_overlays_layers_are_split_and_unescaped() {
     let mount = MountEntry::parse(line).unwrap();
     assert_eq!(mount.upper_dir(), Some(PathBuf::from("/u 1")));
     let lower = mount.lower_dirs();
-    assert_eq!(
-        lower,
-        [Path::new("/l,/2"), Path::new("/l/1:x"), Path::new("/data")]
-    );
+    assert_eq!(lower, [Path::new("/l,/2"), Path::new("/l/1:x"), Path::new("/data")]);
 
     let by_fsconfig = br"1 0 0:45 / /m rw - overlay overlay rw,lowerdir+=/a:b,lowerdir+=/c,upperdir=/u,workdir=/w";
     let lower = MountEntry::parse(by_fsconfig).unwrap().lower_dirs();
@@ -47,12 +45,7 @@ fn cut_lines_are_no_mounts() {
         b"x 35 8:1 / /a rw - ext4 a rw",
         b"36 35 8:1048576 / /a rw - ext4 a rw",
     ] {
-        assert_eq!(
-            MountEntry::parse(line),
-            None,
-            "{}",
-            String::from_utf8_lossy(line)
-        );
+        assert_eq!(MountEntry::parse(line), None, "{}", String::from_utf8_lossy(line));
     }
 }
 
@@ -60,33 +53,13 @@ fn cut_lines_are_no_mounts() {
 fn cgroup_paths_fit_as_the_runtimes_make_them() {
     let systemd = "kubepods-besteffort-pod12_3.slice:cri-containerd:4f1c9a8d7e6b";
     let cases: &[(Option<&str>, &str, bool)] = &[
-        (
-            Some("/kubepods/pod1/4f1c9a8d7e6b"),
-            "/kubepods/pod1/4f1c9a8d7e6b",
-            true,
-        ),
-        (
-            Some("/kubepods/pod1//./4f1c9a8d7e6b/"),
-            "/kubepods/pod1/4f1c9a8d7e6b",
-            true,
-        ),
+        (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/kubepods/pod1/4f1c9a8d7e6b", true),
+        (Some("/kubepods/pod1//./4f1c9a8d7e6b/"), "/kubepods/pod1/4f1c9a8d7e6b", true),
         (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/kubepods/pod1", false),
-        (
-            Some("/kubepods/pod1/4f1c9a8d7e6b"),
-            "/x/kubepods/pod1/4f1c9a8d7e6b",
-            false,
-        ),
+        (Some("/kubepods/pod1/4f1c9a8d7e6b"), "/x/kubepods/pod1/4f1c9a8d7e6b", false),
         (Some("/a/../../b"), "/b", true),
-        (
-            Some("machine/4f1c9a8d7e6b"),
-            "/user.slice/machine/4f1c9a8d7e6b",
-            true,
-        ),
-        (
-            Some("machine/4f1c9a8d7e6b"),
-            "/user.slice/xmachine/4f1c9a8d7e6b",
-            false,
-        ),
+        (Some("machine/4f1c9a8d7e6b"), "/user.slice/machine/4f1c9a8d7e6b", true),
+        (Some("machine/4f1c9a8d7e6b"), "/user.slice/xmachine/4f1c9a8d7e6b", false),
         (
             Some(systemd),
             "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod12_3.slice/cri-containerd-4f1c9a8d7e6b.scope",
@@ -97,54 +70,29 @@ fn cgroup_paths_fit_as_the_runtimes_make_them() {
             "/system.slice/containerd.service/kubepods-besteffort-pod12_3.slice:cri-containerd:4f1c9a8d7e6b",
             true,
         ),
-        (
-            Some(systemd),
-            "/kubepods.slice/cri-containerd-4f1c9a8d7e6b.scope",
-            false,
-        ),
-        (
-            Some(":docker:4f1c9a8d7e6b"),
-            "/system.slice/docker-4f1c9a8d7e6b.scope",
-            true,
-        ),
+        (Some(systemd), "/kubepods.slice/cri-containerd-4f1c9a8d7e6b.scope", false),
+        (Some(":docker:4f1c9a8d7e6b"), "/system.slice/docker-4f1c9a8d7e6b.scope", true),
         (
             Some("user.slice:runc:4f1c9a8d7e6b"),
             "/user.slice/user-1000.slice/user@1000.service/user.slice/runc-4f1c9a8d7e6b.scope",
             true,
         ),
         (Some("-.slice::4f1c9a8d7e6b"), "/4f1c9a8d7e6b.scope", true),
-        (
-            Some("machine.slice:libpod:4f1c9a8d7e6b"),
-            "/machine.slice/libpod-conmon-4f1c9a8d7e6b.scope",
-            false,
-        ),
+        (Some("machine.slice:libpod:4f1c9a8d7e6b"), "/machine.slice/libpod-conmon-4f1c9a8d7e6b.scope", false),
         (None, "/4f1c9a8d7e6b", true),
         (None, "/user.slice/user-0.slice/4f1c9a8d7e6b", true),
         (None, "/system.slice/runc-4f1c9a8d7e6b.scope", true),
-        (
-            None,
-            "/system.slice/libpod-conmon-4f1c9a8d7e6b.scope",
-            false,
-        ),
+        (None, "/system.slice/libpod-conmon-4f1c9a8d7e6b.scope", false),
         (None, "/user.slice", false),
     ];
     for (declared, cgroup, expected) in cases {
-        assert_eq!(
-            fits(*declared, ID, cgroup),
-            *expected,
-            "{declared:?} in {cgroup}"
-        );
+        assert_eq!(fits(*declared, ID, cgroup), *expected, "{declared:?} in {cgroup}");
     }
 }
 
 #[test]
 fn the_likely_cgroup_of_a_bundle_fits_it() {
-    for declared in [
-        Some("/a/4f1c9a8d7e6b"),
-        Some("a-b.slice:p:4f1c9a8d7e6b"),
-        Some("m/4f1c9a8d7e6b"),
-        None,
-    ] {
+    for declared in [Some("/a/4f1c9a8d7e6b"), Some("a-b.slice:p:4f1c9a8d7e6b"), Some("m/4f1c9a8d7e6b"), None] {
         for cgroup in likely(declared, ID) {
             assert!(fits(declared, ID, &cgroup), "{declared:?} {cgroup}");
         }
@@ -158,22 +106,13 @@ fn a_cgroups_name_gives_the_ids_it_may_hold() {
     assert!(candidate_ids("/system.slice/runc-my-app.scope").contains(&"my-app"));
     assert!(candidate_ids("/libpod_parent/libpod-4f1c").contains(&"4f1c"));
     assert_eq!(candidate_ids("/x/a.slice:cri-containerd:4f1c"), ["4f1c"]);
-    for cgroup in [
-        "/system.slice/ssh.service",
-        "/a/b.mount",
-        "/",
-        "/a/..",
-        "/a/b c",
-    ] {
+    for cgroup in ["/system.slice/ssh.service", "/a/b.mount", "/", "/a/..", "/a/b c"] {
         assert_eq!(candidate_ids(cgroup), Vec::<&str>::new(), "{cgroup}");
     }
 }
 
 fn cmdline(arguments: &str) -> Vec<u8> {
-    arguments
-        .split(' ')
-        .flat_map(|argument| [argument.as_bytes(), b"\0"].concat())
-        .collect()
+    arguments.split(' ').flat_map(|argument| [argument.as_bytes(), b"\0"].concat()).collect()
 }
 
 #[test]
@@ -186,50 +125,18 @@ fn command_lines_of_runtimes_name_bundle_and_id() {
             "/b",
         ),
         ("/usr/sbin/runc run -b /b 4f1c", Runtime::Runc, "/b"),
-        (
-            "runc run -d --bundle=/b --console-socket /tmp/s --preserve-fds 3 4f1c",
-            Runtime::Runc,
-            "/b",
-        ),
-        (
-            "runc -root /x create -bundle /b -pidfd-socket /s 4f1c",
-            Runtime::Runc,
-            "/b",
-        ),
-        (
-            "runc --rootless auto --debug run 4f1c",
-            Runtime::Runc,
-            "/cwd",
-        ),
+        ("runc run -d --bundle=/b --console-socket /tmp/s --preserve-fds 3 4f1c", Runtime::Runc, "/b"),
+        ("runc -root /x create -bundle /b -pidfd-socket /s 4f1c", Runtime::Runc, "/b"),
+        ("runc --rootless auto --debug run 4f1c", Runtime::Runc, "/cwd"),
         ("runc create -b rel 4f1c", Runtime::Runc, "/cwd/rel"),
-        (
-            "crun --cgroup-manager=disabled --root=/x create --pid-file /p -b/b 4f1c",
-            Runtime::Crun,
-            "/b",
-        ),
-        (
-            "youki -r /x --log-level debug create --bundle /b -- 4f1c",
-            Runtime::Youki,
-            "/b",
-        ),
-        (
-            "/usr/bin/nvidia-container-runtime create --bundle /b 4f1c",
-            Runtime::Other,
-            "/b",
-        ),
-        (
-            "runc restore --image-path /i --work-path /w --bundle /b 4f1c",
-            Runtime::Runc,
-            "/b",
-        ),
+        ("crun --cgroup-manager=disabled --root=/x create --pid-file /p -b/b 4f1c", Runtime::Crun, "/b"),
+        ("youki -r /x --log-level debug create --bundle /b -- 4f1c", Runtime::Youki, "/b"),
+        ("/usr/bin/nvidia-container-runtime create --bundle /b 4f1c", Runtime::Other, "/b"),
+        ("runc restore --image-path /i --work-path /w --bundle /b 4f1c", Runtime::Runc, "/b"),
     ];
     for (line, runtime, bundle) in cases {
         let command = parse(&cmdline(line)).unwrap_or_else(|| panic!("{line}"));
-        assert_eq!(
-            (command.runtime, command.id.as_str()),
-            (runtime, "4f1c"),
-            "{line}"
-        );
+        assert_eq!((command.runtime, command.id.as_str()), (runtime, "4f1c"), "{line}");
         let (folder, config) = config_file(&command, Some(Path::new("/cwd"))).unwrap();
         assert_eq!(folder, Path::new(bundle), "{line}");
         assert_eq!(config, Path::new(bundle).join("config.json"), "{line}");
@@ -239,21 +146,13 @@ fn command_lines_of_runtimes_name_bundle_and_id() {
 #[test]
 fn crun_may_read_another_configuration() {
     let command = parse(&cmdline("crun run -f other.json --bundle /b 4f1c")).unwrap();
-    assert_eq!(
-        config_file(&command, None).unwrap().1,
-        Path::new("/b/other.json")
-    );
+    assert_eq!(config_file(&command, None).unwrap().1, Path::new("/b/other.json"));
 }
 
 #[test]
 fn only_scopes_that_are_not_systemds_own_are_looked_for() {
     assert!(is_foreign_scope("/my.slice/box-demo.scope"));
-    for own in [
-        "/user.slice/user-0.slice/session-1.scope",
-        "/init.scope",
-        "/system.slice/run-r1.scope",
-        "/a.slice",
-    ] {
+    for own in ["/user.slice/user-0.slice/session-1.scope", "/init.scope", "/system.slice/run-r1.scope", "/a.slice"] {
         assert!(!is_foreign_scope(own), "{own}");
     }
 }
@@ -261,24 +160,13 @@ fn only_scopes_that_are_not_systemds_own_are_looked_for() {
 #[test]
 fn options_may_stand_behind_the_id() {
     let command = parse(&cmdline("runc run 4f1c --pid-file /p --detach -b /b")).unwrap();
-    assert_eq!(
-        (command.id.as_str(), command.bundle),
-        ("4f1c", Some("/b".into()))
-    );
+    assert_eq!((command.id.as_str(), command.bundle), ("4f1c", Some("/b".into())));
 }
 
 #[test]
 fn other_commands_create_no_container() {
     let no_id = "runc create --bundle /b";
-    for line in [
-        "runc exec -t 4f1c sh",
-        "runc delete 4f1c",
-        "/sbin/init",
-        "bash -c run",
-        "runc --root",
-        "",
-        no_id,
-    ] {
+    for line in ["runc exec -t 4f1c sh", "runc delete 4f1c", "/sbin/init", "bash -c run", "runc --root", "", no_id] {
         assert_eq!(parse(&cmdline(line)), None, "{line}");
     }
     assert_eq!(parse(b""), None);

@@ -44,10 +44,7 @@ fn too_long_a_configuration_is_refused() {
     let mut text = spec("/x").to_string();
     text.push_str(&" ".repeat(16 << 20));
     host.tree.write(CONFIG, text);
-    assert!(matches!(
-        resolve(&host),
-        Err(ContainerError::TooLarge { .. })
-    ));
+    assert!(matches!(resolve(&host), Err(ContainerError::TooLarge { .. })));
 }
 
 #[test]
@@ -55,41 +52,24 @@ fn what_is_no_regular_file_neither_blocks_nor_is_read() {
     let host = Host::new();
     host.tree.folder(BUNDLE);
     nix::unistd::mkfifo(&host.tree.at(CONFIG), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(matches!(
-        resolve(&host),
-        Err(ContainerError::Malformed { .. })
-    ));
+    assert!(matches!(resolve(&host), Err(ContainerError::Malformed { .. })));
     std::fs::remove_file(host.tree.at(CONFIG)).unwrap();
     symlink("/dev/zero", host.tree.at(CONFIG)).unwrap();
-    assert!(matches!(
-        resolve(&host),
-        Err(ContainerError::Malformed { .. })
-    ));
+    assert!(matches!(resolve(&host), Err(ContainerError::Malformed { .. })));
 }
 
 #[test]
 fn wrong_types_and_floods_are_refused_and_control_characters_escaped() {
     let host = Host::new();
-    let many: Vec<_> = (0..2000)
-        .map(|i| json!({"destination": format!("/v{i}"), "type": "tmpfs"}))
-        .collect();
+    let many: Vec<_> = (0..2000).map(|i| json!({"destination": format!("/v{i}"), "type": "tmpfs"})).collect();
     let mut labels = spec("/x");
-    labels["annotations"] = (0..5000)
-        .map(|i| (format!("k{i}"), json!("v")))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    labels["annotations"] = (0..5000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
     let mut number = spec("/x");
     number["annotations"]["a"] = json!(7);
     let mut rootless = spec("/x");
     rootless["root"] = json!(null);
-    for config in [
-        with(spec("/x"), &many, &[]),
-        labels,
-        number,
-        rootless,
-        json!([]),
-        json!({"mounts": "\u{1b}[2J\n"}),
-    ] {
+    for config in [with(spec("/x"), &many, &[]), labels, number, rootless, json!([]), json!({"mounts": "\u{1b}[2J\n"})]
+    {
         host.bundle(BUNDLE, &config);
         let error = resolve(&host).unwrap_err();
         assert!(matches!(error, ContainerError::Malformed { .. }), "{error}");
@@ -100,19 +80,9 @@ fn wrong_types_and_floods_are_refused_and_control_characters_escaped() {
 #[test]
 fn a_long_annotation_is_cut_between_characters() {
     let host = Host::new();
-    host.bundle(
-        BUNDLE,
-        &with(
-            spec("/x"),
-            &[],
-            &[("long", &"é".repeat(4000)), ("short", "é")],
-        ),
-    );
+    host.bundle(BUNDLE, &with(spec("/x"), &[], &[("long", &"é".repeat(4000)), ("short", "é")]));
     let labels = resolve(&host).unwrap().unwrap().labels;
-    assert_eq!(
-        (labels["long"].as_str(), labels["short"].as_str()),
-        ("é".repeat(2048).as_str(), "é")
-    );
+    assert_eq!((labels["long"].as_str(), labels["short"].as_str()), ("é".repeat(2048).as_str(), "é"));
 }
 
 #[test]
@@ -120,8 +90,7 @@ fn a_broken_bundle_hides_no_other_from_a_scan() {
     let host = Host::new();
     host.bundle(BUNDLE, &spec("/x"));
     host.cgroup("/x");
-    host.tree
-        .write("/run/runc/bad/state.json", "{\"init_process_pid\": \"no\"}");
+    host.tree.write("/run/runc/bad/state.json", "{\"init_process_pid\": \"no\"}");
     host.tree.write("/run/runc/half/state.json", "{");
     let (containers, errors) = host.finder.scan();
     assert_eq!(containers.len(), 1);
@@ -133,25 +102,14 @@ fn a_broken_bundle_hides_no_other_from_a_scan() {
 fn a_mount_of_another_kind_is_not_taken_for_the_declared_one() {
     let host = Host::new();
     let late = |kind: &str| json!({"destination": "/proc", "type": kind});
-    host.bundle(
-        BUNDLE,
-        &with(spec("/x"), &[late("nfs"), late("fuse.x")], &[]),
-    );
+    host.bundle(BUNDLE, &with(spec("/x"), &[late("nfs"), late("fuse.x")], &[]));
     let mut container = resolve(&host).unwrap().unwrap();
-    container
-        .volumes
-        .retain(|volume| volume.destination == "/proc");
+    container.volumes.retain(|volume| volume.destination == "/proc");
     container.volumes.last_mut().unwrap().kind = "proc".to_owned();
     // This process's own mounts stand for the container's.
     let real = Finder::new(FinderConfig::default());
-    let open = real
-        .resolve_tmpfs(&mut container, std::process::id())
-        .unwrap();
-    let known: Vec<_> = container
-        .volumes
-        .iter()
-        .map(|v| (v.kind.as_str(), v.file.is_some()))
-        .collect();
+    let open = real.resolve_tmpfs(&mut container, std::process::id()).unwrap();
+    let known: Vec<_> = container.volumes.iter().map(|v| (v.kind.as_str(), v.file.is_some())).collect();
     assert_eq!((open, known), (1, vec![("nfs", false), ("proc", true)]));
 }
 

@@ -35,9 +35,7 @@ impl Host {
 
     pub(super) fn cgroup(&self, path: &str) -> u64 {
         use std::os::unix::fs::MetadataExt;
-        fs::metadata(self.tree.folder(&format!("sys/fs/cgroup{path}")))
-            .unwrap()
-            .ino()
+        fs::metadata(self.tree.folder(&format!("sys/fs/cgroup{path}"))).unwrap().ino()
     }
 
     pub(super) fn process(&self, pid: u32, command: &[&str], cwd: &str) {
@@ -45,22 +43,17 @@ impl Host {
         let cmdline = format!("{}\0", command.join("\0"));
         self.tree.write(&format!("{folder}/cmdline"), cmdline);
         let name = command[0].rsplit('/').next().unwrap();
-        self.tree
-            .write(&format!("{folder}/comm"), format!("{name}\n"));
+        self.tree.write(&format!("{folder}/comm"), format!("{name}\n"));
         // Field 22, the start time, is 4711; the name holds what a parser may trip over.
         let zeros = "0 ".repeat(18);
-        self.tree.write(
-            &format!("{folder}/stat"),
-            format!("{pid} ({name}) x) S {zeros}4711 0 0\n"),
-        );
+        self.tree.write(&format!("{folder}/stat"), format!("{pid} ({name}) x) S {zeros}4711 0 0\n"));
         std::os::unix::fs::symlink(cwd, self.tree.at(&format!("{folder}/cwd"))).unwrap();
     }
 
     /// A bundle with a root filesystem.
     pub(super) fn bundle(&self, folder: &str, config: &Value) -> PathBuf {
         self.tree.folder(&format!("{folder}/rootfs"));
-        self.tree
-            .write(&format!("{folder}/config.json"), config.to_string());
+        self.tree.write(&format!("{folder}/config.json"), config.to_string());
         self.tree.at(folder)
     }
 }
@@ -86,10 +79,7 @@ pub(super) fn spec(cgroups_path: &str) -> Value {
 }
 
 pub(super) fn with(mut spec: Value, mounts: &[Value], annotations: &[(&str, &str)]) -> Value {
-    spec["mounts"]
-        .as_array_mut()
-        .unwrap()
-        .extend_from_slice(mounts);
+    spec["mounts"].as_array_mut().unwrap().extend_from_slice(mounts);
     for (key, value) in annotations {
         spec["annotations"][*key] = json!(value);
     }

@@ -18,22 +18,16 @@ fn runc(arguments: &[&str], cwd: &Path) -> Option<Result<(), String>> {
     // The container's process inherits the standard streams and would keep a pipe open.
     let mut command = Command::new("runc");
     command.args(arguments).current_dir(cwd);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let done = command.status().ok()?.success();
-    Some(
-        done.then_some(())
-            .ok_or_else(|| std::fs::read_to_string(&said).unwrap()),
-    )
+    Some(done.then_some(()).ok_or_else(|| std::fs::read_to_string(&said).unwrap()))
 }
 
 /// What `runc spec` writes, if there is a runc.
 fn written_by_runc(folder: &Path) -> Option<Value> {
-    runc(&["spec"], folder)?.ok().map(|()| {
-        serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
-    })
+    runc(&["spec"], folder)?
+        .ok()
+        .map(|()| serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap())
 }
 
 #[test]
@@ -88,59 +82,28 @@ fn a_container_of_runc_is_found_and_its_tmpfs_resolved() {
         return;
     }
     let unified = Path::new("/sys/fs/cgroup/unified");
-    let cgroup_mount: PathBuf = if unified.is_dir() {
-        unified.into()
-    } else {
-        "/sys/fs/cgroup".into()
-    };
+    let cgroup_mount: PathBuf = if unified.is_dir() { unified.into() } else { "/sys/fs/cgroup".into() };
     let finder = Finder::new(FinderConfig {
         cgroup_mount: cgroup_mount.clone(),
-        places: Places {
-            runc: vec![state.clone()],
-            ..Places::default()
-        },
+        places: Places { runc: vec![state.clone()], ..Places::default() },
         ..FinderConfig::default()
     });
     let (containers, _) = finder.scan();
-    let mut container = containers
-        .into_iter()
-        .find(|container| container.id == id)
-        .unwrap();
+    let mut container = containers.into_iter().find(|container| container.id == id).unwrap();
     assert_eq!(container.running, Some(true));
-    assert_eq!(
-        container.cgroup_id,
-        cgroup_mount
-            .join(&container.cgroup[1..])
-            .metadata()
-            .unwrap()
-            .ino()
-    );
+    assert_eq!(container.cgroup_id, cgroup_mount.join(&container.cgroup[1..]).metadata().unwrap().ino());
     assert_eq!(container.bundle, scratch.path());
-    assert_eq!(
-        finder.resolve(&container.cgroup, None).unwrap().as_ref(),
-        Some(&container)
-    );
-    let bind = container
-        .volumes
-        .iter()
-        .find(|volume| volume.destination == "/data")
-        .unwrap();
+    assert_eq!(finder.resolve(&container.cgroup, None).unwrap().as_ref(), Some(&container));
+    let bind = container.volumes.iter().find(|volume| volume.destination == "/data").unwrap();
     assert_eq!(bind.file.unwrap().ino, data.metadata().unwrap().ino());
 
     let pid = container.init_pid.unwrap();
     assert_eq!(finder.resolve_tmpfs(&mut container, pid).unwrap(), 0);
-    let tmpfs = container
-        .volumes
-        .iter()
-        .find(|volume| volume.destination == "/scratch")
-        .unwrap();
+    let tmpfs = container.volumes.iter().find(|volume| volume.destination == "/scratch").unwrap();
     let expected = std::fs::metadata(format!("/proc/{pid}/root/scratch")).unwrap();
     let minor = u32::try_from(nix::sys::stat::minor(expected.dev())).unwrap();
     let major = u32::try_from(nix::sys::stat::major(expected.dev())).unwrap();
     let file = tmpfs.file.unwrap();
-    assert_eq!(
-        (file.dev, file.ino),
-        ((major << 20) | minor, expected.ino())
-    );
+    assert_eq!((file.dev, file.ino), ((major << 20) | minor, expected.ino()));
     drop(created);
 }

@@ -17,25 +17,14 @@ fn long_files_are_refused_before_they_are_read() {
     // Sparse: nothing of it is on disk, and nothing of it may get into memory.
     fs::File::create(&file).unwrap().set_len(100 << 20).unwrap();
     let errors = refusal(&scratch, &file);
-    assert!(
-        errors[0].contains("is 104857600 bytes long, and a policy file may have 1048576"),
-        "{errors:?}"
-    );
+    assert!(errors[0].contains("is 104857600 bytes long, and a policy file may have 1048576"), "{errors:?}");
     let scratch = Scratch::new();
     for i in 0..9 {
         let filler = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() - 200);
-        scratch.write(
-            &format!("{i}.yaml"),
-            format!("{}{filler}", policy(&format!("p{i}"))),
-        );
+        scratch.write(&format!("{i}.yaml"), format!("{}{filler}", policy(&format!("p{i}"))));
     }
     let errors = refusal(&scratch, scratch.path());
-    assert!(
-        errors
-            .iter()
-            .any(|e| e.contains("to more than 8388608 bytes")),
-        "{errors:?}"
-    );
+    assert!(errors.iter().any(|e| e.contains("to more than 8388608 bytes")), "{errors:?}");
 }
 
 #[test]
@@ -53,10 +42,7 @@ fn what_is_no_file_neither_hangs_nor_is_read() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for path in [fifo.as_path(), scratch.path(), Path::new("/dev/zero")] {
         let errors = refusal(&scratch, path);
-        assert!(
-            errors[0].contains("is a device, pipe or socket, not a file: "),
-            "{errors:?}"
-        );
+        assert!(errors[0].contains("is a device, pipe or socket, not a file: "), "{errors:?}");
     }
     fs::remove_file(&fifo).unwrap();
     scratch.folder("p.yaml");
@@ -68,20 +54,13 @@ fn missing_paths_and_dangling_links_are_told_apart() {
     let scratch = Scratch::new();
     assert!(refusal(&scratch, &scratch.at("no"))[0].contains("cannot be read (No such file"));
     scratch.write("file", "x");
-    assert!(
-        refusal(&scratch, &scratch.at("file/below"))[0].contains("cannot be read (Not a directory")
-    );
+    assert!(refusal(&scratch, &scratch.at("file/below"))[0].contains("cannot be read (Not a directory"));
     symlink("nowhere", scratch.at("l.yaml")).unwrap();
     for path in [scratch.at("l.yaml"), scratch.path().to_owned()] {
-        assert!(
-            refusal(&scratch, &path)[0]
-                .starts_with("/l.yaml: is a link to a file that does not exist")
-        );
+        assert!(refusal(&scratch, &path)[0].starts_with("/l.yaml: is a link to a file that does not exist"));
     }
     symlink("loop.yaml", scratch.at("loop.yaml")).unwrap();
-    assert!(
-        refusal(&scratch, &scratch.at("loop.yaml"))[0].contains("cannot be read (Too many levels")
-    );
+    assert!(refusal(&scratch, &scratch.at("loop.yaml"))[0].contains("cannot be read (Too many levels"));
 }
 
 #[test]
@@ -97,17 +76,11 @@ fn bombs_are_refused_quickly() {
     for bomb in [aliases, deep_flow, deep_block.concat(), wide] {
         let started = std::time::Instant::now();
         let message = refusal_of(&bomb);
-        assert!(
-            message.contains("is not YAML that can be read"),
-            "{message}"
-        );
+        assert!(message.contains("is not YAML that can be read"), "{message}");
         assert!(started.elapsed().as_secs() < 5);
     }
     let scratch = Scratch::new();
-    let file = scratch.write(
-        "p.json",
-        format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
-    );
+    let file = scratch.write("p.json", format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)));
     assert!(refusal(&scratch, &file)[0].contains("is not JSON that can be read"));
 }
 
@@ -117,12 +90,7 @@ fn a_flood_of_errors_is_counted() {
     let file = scratch.write("p.yaml", "---\nkind: x\n".repeat(500));
     let errors = load_here(&file).unwrap_err();
     assert_eq!(errors.errors().len(), 64);
-    assert!(
-        errors.more() > 400
-            && errors
-                .to_string()
-                .ends_with(&format!("and {} more", errors.more()))
-    );
+    assert!(errors.more() > 400 && errors.to_string().ends_with(&format!("and {} more", errors.more())));
 }
 
 #[test]

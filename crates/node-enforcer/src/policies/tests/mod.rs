@@ -11,9 +11,7 @@ pub(super) use crate::containers::scratch::Scratch;
 
 /// A policy of this name that says nothing else.
 pub(super) fn policy(name: &str) -> String {
-    format!(
-        "apiVersion: mooring.dev/v1alpha1\nkind: ContainerDriftPolicy\nmetadata:\n  name: {name}\nspec: {{}}\n"
-    )
+    format!("apiVersion: mooring.dev/v1alpha1\nkind: ContainerDriftPolicy\nmetadata:\n  name: {name}\nspec: {{}}\n")
 }
 
 pub(super) fn load_here(path: &Path) -> Result<PolicySet, LoadErrors> {
@@ -24,11 +22,7 @@ pub(super) fn load_here(path: &Path) -> Result<PolicySet, LoadErrors> {
 pub(super) fn refusal(scratch: &Scratch, path: &Path) -> Vec<String> {
     let errors = load_here(path).expect_err("it should be refused");
     let here = scratch.path().display().to_string();
-    errors
-        .errors()
-        .iter()
-        .map(|error| error.to_string().replace(&here, ""))
-        .collect()
+    errors.errors().iter().map(|error| error.to_string().replace(&here, "")).collect()
 }
 
 pub(super) fn refusal_of(content: impl AsRef<[u8]>) -> String {

@@ -150,10 +150,7 @@ fn a_lost_queue_counts_as_a_change() {
         fs::rename(&a, &b).unwrap();
         fs::rename(&b, &a).unwrap();
     }
-    changes(
-        &mut watch,
-        "the queue overflowed, though only other files were renamed",
-    );
+    changes(&mut watch, "the queue overflowed, though only other files were renamed");
     fs::write(&file, "x").unwrap();
     changes(&mut watch, "written afterwards");
 }

@@ -20,10 +20,7 @@ fn aggregator() -> Aggregator {
 fn of(container_id: &str, path: &str) -> Violation {
     let mut one = violation(path.as_bytes());
     // Outside a cluster: the id tells containers apart.
-    one.container = Arc::new(Container {
-        pod_uid: None,
-        ..container(container_id)
-    });
+    one.container = Arc::new(Container { pod_uid: None, ..container(container_id) });
     (one.drift, one.denied) = (SlotMask::from_bits(1), SlotMask::EMPTY);
     one
 }
@@ -47,10 +44,7 @@ fn the_first_is_told_at_once_and_the_rest_counted() {
     assert_eq!(events.next_due(), Some(SECOND * 11));
     let due = events.due(SECOND * 11);
     let status = due[0].status.as_ref().unwrap();
-    assert_eq!(
-        (status.count, status.first_seen.0, status.last_seen.0),
-        (401, at(0), at(5))
-    );
+    assert_eq!((status.count, status.first_seen.0, status.last_seen.0), (401, at(0), at(5)));
     assert_eq!(events.due(SECOND * 100), [], "nothing new");
     assert_eq!(due[0].metadata.name, told[0].metadata.name);
 }
@@ -62,44 +56,21 @@ fn a_changed_verdict_is_told_at_once_but_not_for_ever() {
     let mut refused = of("c1", "/x");
     refused.denied = SlotMask::from_bits(1);
     let told = events.record(&refused, &rules, SECOND * 3);
-    assert_eq!(
-        (told[0].spec.verdict, count(&told[0])),
-        (Verdict::Denied, 2)
-    );
+    assert_eq!((told[0].spec.verdict, count(&told[0])), (Verdict::Denied, 2));
     let allowed = of("c1", "/x");
     let turns = [&allowed, &refused].into_iter().cycle().take(100);
-    let flapping: usize = turns
-        .map(|turn| events.record(turn, &rules, SECOND * 3).len())
-        .sum();
+    let flapping: usize = turns.map(|turn| events.record(turn, &rules, SECOND * 3).len()).sum();
     assert_eq!(flapping, 0);
 }
 
 #[test]
 fn a_flood_in_one_container_hides_no_other() {
     let (rules, mut events) = (rules(), aggregator());
-    let told: usize = (0..1000)
-        .map(|i| {
-            events
-                .record(&of("flood", &format!("/{i}")), &rules, SECOND)
-                .len()
-        })
-        .sum();
+    let told: usize = (0..1000).map(|i| events.record(&of("flood", &format!("/{i}")), &rules, SECOND).len()).sum();
     assert_eq!((told, events.len()), (10, 10));
-    assert_eq!(
-        events.suppressed(),
-        Suppressed {
-            by_container: 990,
-            by_node: 0
-        }
-    );
+    assert_eq!(events.suppressed(), Suppressed { by_container: 990, by_node: 0 });
     assert_eq!(events.record(&of("other", "/x"), &rules, SECOND).len(), 1);
-    let told: usize = (0..1000)
-        .map(|i| {
-            events
-                .record(&of(&format!("c{i}"), "/x"), &rules, SECOND)
-                .len()
-        })
-        .sum();
+    let told: usize = (0..1000).map(|i| events.record(&of(&format!("c{i}"), "/x"), &rules, SECOND).len()).sum();
     assert_eq!((told, events.len()), (189, 200));
     assert_eq!(events.suppressed().by_node, 811);
 }
@@ -114,19 +85,10 @@ fn what_is_gone_or_idle_makes_room() {
     let late = SECOND * 602;
     assert_eq!(events.record(&of("c1", "/new"), &rules, late).len(), 1);
     assert_eq!(events.len(), 2, "all that were idle and told are gone");
-    assert_eq!(
-        events.forget("c1", late).len(),
-        1,
-        "the count that was not told yet"
-    );
+    assert_eq!(events.forget("c1", late).len(), 1, "the count that was not told yet");
     assert!(events.is_empty());
     for i in 0..10 {
-        assert_eq!(
-            events
-                .record(&of("c1", &format!("/{i}")), &rules, late)
-                .len(),
-            1
-        );
+        assert_eq!(events.record(&of("c1", &format!("/{i}")), &rules, late).len(), 1);
     }
 }
 
@@ -135,10 +97,7 @@ fn the_end_tells_everything() {
     let (rules, mut events) = (rules(), aggregator());
     events.record(&violation(b"/x"), &rules, SECOND);
     events.record(&violation(b"/x"), &rules, SECOND);
-    assert_eq!(
-        events.flush(SECOND).iter().map(count).collect::<Vec<_>>(),
-        [2, 2]
-    );
+    assert_eq!(events.flush(SECOND).iter().map(count).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(events.flush(SECOND), []);
 }
 

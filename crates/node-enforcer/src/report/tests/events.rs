@@ -9,66 +9,33 @@ use super::{at, container, rules, violation};
 use crate::report::{Violation, events_of};
 
 fn events(violation: &Violation) -> Vec<DriftEvent> {
-    events_of(violation, &rules(), "node1")
-        .into_iter()
-        .map(|(_, event)| event)
-        .collect()
+    events_of(violation, &rules(), "node1").into_iter().map(|(_, event)| event).collect()
 }
 
 #[test]
 fn each_violated_policy_gets_an_event() {
     let events = events(&violation(b"/tmp/x"));
-    let [first, second] = events.as_slice() else {
-        panic!("{events:?}")
-    };
-    assert_eq!(
-        (first.spec.policy.as_str(), second.spec.policy.as_str()),
-        ("a-detects", "b-prevents")
-    );
-    assert_eq!(
-        (first.spec.severity.as_str(), second.spec.severity.as_str()),
-        ("Low", "High")
-    );
-    assert_eq!(
-        first.spec.runbook_url.as_deref(),
-        Some("https://example.com/a")
-    );
+    let [first, second] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((first.spec.policy.as_str(), second.spec.policy.as_str()), ("a-detects", "b-prevents"));
+    assert_eq!((first.spec.severity.as_str(), second.spec.severity.as_str()), ("Low", "High"));
+    assert_eq!(first.spec.runbook_url.as_deref(), Some("https://example.com/a"));
     // What became of the execution does not depend on whose event it is.
-    assert_eq!(
-        (first.spec.verdict, second.spec.verdict),
-        (Verdict::Denied, Verdict::Denied)
-    );
+    assert_eq!((first.spec.verdict, second.spec.verdict), (Verdict::Denied, Verdict::Denied));
     assert_eq!(first.spec.reason, Reason::NewBinary);
     assert_eq!(first.metadata.namespace.as_deref(), Some("payments"));
     assert_eq!(
-        (
-            first.spec.node.as_str(),
-            first.spec.pod.name.as_str(),
-            first.spec.container.as_str()
-        ),
+        (first.spec.node.as_str(), first.spec.pod.name.as_str(), first.spec.container.as_str()),
         ("node1", "api-x", "api")
     );
-    assert_eq!(
-        (
-            first.spec.pod.uid.as_deref(),
-            first.spec.container_id.as_str()
-        ),
-        (Some("u-1"), "c1")
-    );
+    assert_eq!((first.spec.pod.uid.as_deref(), first.spec.container_id.as_str()), (Some("u-1"), "c1"));
     assert_eq!(first.spec.path, "/tmp/x");
     assert_eq!(first.spec.invoked_as, None, "it is the path");
     let process = &first.spec.process;
-    assert_eq!(
-        (process.pid, process.uid, process.command_line.as_deref()),
-        (7, 1000, Some("/tmp/x -o pool"))
-    );
+    assert_eq!((process.pid, process.uid, process.command_line.as_deref()), (7, 1000, Some("/tmp/x -o pool")));
     let parent = process.parent.as_ref().unwrap();
     assert_eq!((parent.pid, parent.name.as_deref()), (6, Some("sh")));
     let status = first.status.as_ref().unwrap();
-    assert_eq!(
-        (status.count, status.first_seen.0, status.last_seen.0),
-        (1, at(0), at(0))
-    );
+    assert_eq!((status.count, status.first_seen.0, status.last_seen.0), (1, at(0), at(0)));
 }
 
 #[test]
@@ -89,25 +56,14 @@ fn what_ran_is_detected_and_nothing_violated_is_nothing() {
     ran.drift = SlotMask::EMPTY;
     assert_eq!(events(&ran), []);
     ran.drift = SlotMask::from_bits(1 << 40);
-    assert_eq!(
-        events(&ran),
-        [],
-        "a slot without a policy has no one to tell"
-    );
+    assert_eq!(events(&ran), [], "a slot without a policy has no one to tell");
 }
 
 #[test]
 fn the_reason_is_each_slots_own() {
     let mut both = violation(b"/usr/bin/nc");
-    (both.drift, both.prohibited, both.class) = (
-        SlotMask::from_bits(1),
-        SlotMask::from_bits(2),
-        Class::ModifiedBinary,
-    );
-    let reasons: Vec<_> = events(&both)
-        .iter()
-        .map(|event| event.spec.reason)
-        .collect();
+    (both.drift, both.prohibited, both.class) = (SlotMask::from_bits(1), SlotMask::from_bits(2), Class::ModifiedBinary);
+    let reasons: Vec<_> = events(&both).iter().map(|event| event.spec.reason).collect();
     assert_eq!(reasons, [Reason::ModifiedBinary, Reason::ProhibitedBinary]);
     both.usage = Use::Map;
     assert_eq!(events(&both)[0].spec.reason, Reason::DriftedLibrary);
@@ -124,11 +80,7 @@ fn a_volume_is_the_one_with_the_longest_destination() {
         let mut on_volume = violation(path.as_bytes());
         on_volume.class = Class::VolumeBinary;
         let volume = events(&on_volume)[0].spec.volume.clone();
-        assert_eq!(
-            volume.as_ref().map(|v| v.mount_path.as_str()),
-            mount,
-            "{path}"
-        );
+        assert_eq!(volume.as_ref().map(|v| v.mount_path.as_str()), mount, "{path}");
         assert_eq!(events(&violation(path.as_bytes()))[0].spec.volume, None);
     }
 }
@@ -137,32 +89,15 @@ fn a_volume_is_the_one_with_the_longest_destination() {
 fn other_names_and_missing_facts_are_told_as_they_are() {
     let mut renamed = violation(b"/tmp/n");
     renamed.lower_path = b"/usr/bin/nc".to_vec();
-    assert_eq!(
-        events(&renamed)[0].spec.invoked_as.as_deref(),
-        Some("/usr/bin/nc")
-    );
+    assert_eq!(events(&renamed)[0].spec.invoked_as.as_deref(), Some("/usr/bin/nc"));
     renamed.invoked = b"./n".to_vec();
     assert_eq!(events(&renamed)[0].spec.invoked_as.as_deref(), Some("./n"));
     let mut bare = violation(b"");
-    (
-        bare.argv,
-        bare.comm,
-        bare.parent_pid,
-        bare.invoked,
-        bare.count,
-    ) = (Vec::new(), b"kworker".to_vec(), 0, Vec::new(), 0);
+    (bare.argv, bare.comm, bare.parent_pid, bare.invoked, bare.count) =
+        (Vec::new(), b"kworker".to_vec(), 0, Vec::new(), 0);
     let event = &events(&bare)[0];
-    assert_eq!(
-        (event.spec.path.as_str(), event.spec.invoked_as.as_deref()),
-        ("", None)
-    );
-    assert_eq!(
-        (
-            event.spec.process.command_line.as_deref(),
-            &event.spec.process.parent
-        ),
-        (Some("kworker"), &None)
-    );
+    assert_eq!((event.spec.path.as_str(), event.spec.invoked_as.as_deref()), ("", None));
+    assert_eq!((event.spec.process.command_line.as_deref(), &event.spec.process.parent), (Some("kworker"), &None));
     assert_eq!(event.status.as_ref().unwrap().count, 1);
 }
 
@@ -188,15 +123,8 @@ fn names_of_objects_differ_with_every_part_of_the_key() {
     Arc::make_mut(&mut other.container).pod_uid = None;
     add(&other);
     assert_eq!(names.len(), 12);
-    let again = events(&violation(b"/tmp/x"))[0]
-        .metadata
-        .name
-        .clone()
-        .unwrap();
-    assert_eq!(
-        again, "api-x-57556af9e3c500aae6a16fda8b9746a2",
-        "a restarted agent must find its objects again"
-    );
+    let again = events(&violation(b"/tmp/x"))[0].metadata.name.clone().unwrap();
+    assert_eq!(again, "api-x-57556af9e3c500aae6a16fda8b9746a2", "a restarted agent must find its objects again");
 }
 
 proptest! {

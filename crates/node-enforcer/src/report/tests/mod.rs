@@ -28,14 +28,7 @@ pub(super) fn container(id: &str) -> Container {
         cgroup_id: 1,
         init_pid: None,
         running: None,
-        root: Root {
-            path: "/r".into(),
-            dev: 1,
-            ino: 1,
-            overlay: true,
-            upper_dir: None,
-            lower_dirs: Vec::new(),
-        },
+        root: Root { path: "/r".into(), dev: 1, ino: 1, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
         volumes: ["/data", "/data/in", "/database"]
             .map(|destination| Volume {
                 destination: destination.to_owned(),
@@ -53,14 +46,8 @@ pub(super) fn rules() -> RuleSet {
         policy_from_value(json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": name}, "spec": spec})).unwrap()
     };
     let policies = [
-        policy(
-            "a-detects",
-            json!({"severity": "Low", "runbookURL": "https://example.com/a"}),
-        ),
-        policy(
-            "b-prevents",
-            json!({"severity": "High", "actions": {"prevent": true}}),
-        ),
+        policy("a-detects", json!({"severity": "Low", "runbookURL": "https://example.com/a"})),
+        policy("b-prevents", json!({"severity": "High", "actions": {"prevent": true}})),
     ];
     let compiled = compile(&policies, NodeDefaults::default());
     assert_eq!(compiled.refused, []);

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{rules, violation};
-use crate::report::{
-    Quoted, events_of, is_unsafe, write_escaped, write_json, write_text, write_yaml,
-};
+use crate::report::{Quoted, events_of, is_unsafe, write_escaped, write_json, write_text, write_yaml};
 
 const NASTY: &str = "/tmp/a b\n\u{1b}[2J\u{9b}31m\u{202e}\"x\\ é\u{e0041}\u{7f}";
 
@@ -54,17 +52,11 @@ fn a_line_for_people_says_what_happened() {
 #[test]
 fn nothing_in_a_line_can_pass_for_something_else() {
     let line = text(&event(NASTY.as_bytes()));
-    assert!(
-        line.contains(r#" "/tmp/a b\n\u{1b}[2J\u{9b}31m\u{202e}\"x\\ é\u{e0041}\u{7f}" "#),
-        "{line}"
-    );
+    assert!(line.contains(r#" "/tmp/a b\n\u{1b}[2J\u{9b}31m\u{202e}\"x\\ é\u{e0041}\u{7f}" "#), "{line}");
     assert_eq!(line.matches('\n').count(), 1);
     // A path that looks like the rest of the line stays within its quotes.
     let forged = text(&event(b"/x policy=none"));
-    assert!(
-        forged.contains(r#" "/x policy=none" payments/"#),
-        "{forged}"
-    );
+    assert!(forged.contains(r#" "/x policy=none" payments/"#), "{forged}");
     assert_eq!(Quoted(b"").to_string(), "\"\"");
     assert_eq!(Quoted(b"/a\xff\xfe").to_string(), r#""/a\xff\xfe""#);
 }
@@ -73,31 +65,22 @@ fn nothing_in_a_line_can_pass_for_something_else() {
 fn json_is_one_line_and_reads_back_as_it_was() {
     let event = event(NASTY.as_bytes());
     let line = json(&event);
-    assert!(
-        line.ends_with("}\n") && !line.trim_end_matches('\n').contains(is_unsafe),
-        "{line:?}"
-    );
+    assert!(line.ends_with("}\n") && !line.trim_end_matches('\n').contains(is_unsafe), "{line:?}");
     let back: DriftEvent = serde_json::from_str(&line).unwrap();
     assert_eq!(back.spec, event.spec);
     assert_eq!(back.spec.path, NASTY);
-    assert!(
-        line.contains("\\u202e") && line.contains("\\u009b") && line.contains("\\udb40\\udc41"),
-        "{line}"
-    );
+    assert!(line.contains("\\u202e") && line.contains("\\u009b") && line.contains("\\udb40\\udc41"), "{line}");
 }
 
 #[test]
 fn yaml_reads_as_kubectl_would_show_it() {
     let shown = yaml(&event(b"/tmp/x"));
     assert!(
-        shown.starts_with(
-            "apiVersion: mooring.dev/v1alpha1\nkind: DriftEvent\nmetadata:\n  name: api-x-"
-        ),
+        shown.starts_with("apiVersion: mooring.dev/v1alpha1\nkind: DriftEvent\nmetadata:\n  name: api-x-"),
         "{shown}"
     );
     assert!(
-        shown.contains("\n  path: /tmp/x\n")
-            && shown.contains("\n  process:\n    commandLine: \"/tmp/x -o pool\"\n"),
+        shown.contains("\n  path: /tmp/x\n") && shown.contains("\n  process:\n    commandLine: \"/tmp/x -o pool\"\n"),
         "{shown}"
     );
     let back: DriftEvent = serde_saphyr::from_str(&shown).unwrap();
@@ -106,43 +89,17 @@ fn yaml_reads_as_kubectl_would_show_it() {
 
 #[test]
 fn text_that_yaml_takes_for_something_else_is_quoted() {
-    let words = [
-        "true",
-        "No",
-        "null",
-        "~",
-        "",
-        "1e3",
-        "0x1f",
-        "- a",
-        "a: b",
-        "#",
-        "y",
-        "2026-01-01",
-        ".inf",
-        "*a",
-        "[]",
-    ];
+    let words =
+        ["true", "No", "null", "~", "", "1e3", "0x1f", "- a", "a: b", "#", "y", "2026-01-01", ".inf", "*a", "[]"];
     let value = serde_json::json!({ "words": words, "empty": [], "nothing": {} });
-    assert_eq!(
-        serde_saphyr::from_str::<Value>(&yaml(&value)).unwrap(),
-        value
-    );
+    assert_eq!(serde_saphyr::from_str::<Value>(&yaml(&value)).unwrap(), value);
     for word in words {
-        assert!(
-            yaml(&serde_json::json!({ "k": word })).starts_with("k: \""),
-            "{word}"
-        );
+        assert!(yaml(&serde_json::json!({ "k": word })).starts_with("k: \""), "{word}");
     }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
-    let text = prop_oneof![
-        "\\PC{0,12}",
-        any::<String>(),
-        "[a-z0-9:.~-]{0,5}",
-        Just(NASTY.to_owned())
-    ];
+    let text = prop_oneof!["\\PC{0,12}", any::<String>(), "[a-z0-9:.~-]{0,5}", Just(NASTY.to_owned())];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -153,8 +110,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         let key = prop_oneof!["[a-zA-Z]{1,8}", any::<String>()];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map(key, inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
+            proptest::collection::btree_map(key, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
