@@ -132,7 +132,8 @@ impl Agent {
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         let pins = Pins::open(&options.pin_dir)?;
         let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
-        let limits = Limits { repeat: REPEAT, ..Limits::default() };
+        // Lines on standard output are no objects of an API server: only the agent's memory bounds them.
+        let limits = Limits { per_container: 512, per_node: 2048, repeat: REPEAT, ..Limits::default() };
         let mut agent = Self {
             aggregator: Aggregator::new(options.node.clone(), limits),
             options,
