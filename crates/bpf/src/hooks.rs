@@ -13,7 +13,7 @@ pub struct MissingHook {
 }
 
 /// Tells the programs where these hooks have their dentry: some got another first argument, the mount's idmapping, in 5.12,
-/// others in 6.0 (include/linux/lsm_hook_defs.h).
+/// others in 6.0 (`include/linux/lsm_hook_defs.h`).
 ///
 /// # Errors
 /// When the kernel has no BTF, or one of the hooks is not in it.

@@ -33,6 +33,7 @@ pub unsafe trait Wire: Copy {
     }
 
     /// A copy of what the kernel wrote; `None` when the length is another one.
+    #[must_use]
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != size_of::<Self>() {
             return None;

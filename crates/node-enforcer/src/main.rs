@@ -95,7 +95,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check { output } => return print_check(output),
         Command::Explain { container, policies, output } => {
-            print_explanations(container.as_deref(), &policies, output)?
+            print_explanations(container.as_deref(), &policies, output)?;
         }
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,

@@ -163,6 +163,7 @@ struct vm_area_struct {
 struct linux_binprm {
 	struct file *file;
 	const char *filename;
+	char buf[256]; /* the file's first bytes */
 };
 
 struct kernfs_node {

@@ -23,15 +23,16 @@ static __always_inline int answer(bool refused)
 static __always_inline void note_executing(struct task_struct *task, struct inode *inode)
 {
 	struct executing now = {.task = (__u64)task, .mm = (__u64)READ(task, mm), .inode = (__u64)inode};
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
-	bpf_map_update_elem(&executing, &tid, &now, BPF_ANY);
+	bpf_map_update_elem(&executing, &tgid, &now, BPF_ANY);
 }
 
 static __always_inline struct executing *executing_of(struct task_struct *task)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct executing *noted = bpf_map_lookup_elem(&executing, &tid);
+	/* Not the thread: one that executes takes over its leader's id. */
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct executing *noted = bpf_map_lookup_elem(&executing, &tgid);
 
 	return noted && noted->task == (__u64)task ? noted : NULL;
 }
@@ -91,7 +92,8 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 
 		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->filename, false);
 	}
-	if (!refused)
+	/* What a script opens next is a program, which comes by here itself. */
+	if (!refused && !(bprm->buf[0] == '#' && bprm->buf[1] == '!'))
 		note_executing(task, file->f_inode);
 	return answer(refused);
 }

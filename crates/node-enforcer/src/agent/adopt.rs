@@ -14,7 +14,7 @@ const ENTRIES_MAX: usize = 20_000;
 ///
 /// Comparing them before they are used spares an honest container a refusal: nobody saw how they were written.
 #[must_use]
-pub fn copied_up_programs(container: &Container) -> Vec<PathBuf> {
+pub(super) fn copied_up_programs(container: &Container) -> Vec<PathBuf> {
     let Some(upper) = &container.root.upper_dir else { return Vec::new() };
     let mut found = Vec::new();
     let mut folders = vec![upper.clone()];
@@ -47,7 +47,7 @@ fn is_program(path: &Path, mode: u32) -> bool {
 
 /// When a container started, in seconds of the epoch: its first process's start, or now for one that has none yet.
 #[must_use]
-pub fn started(container: &Container) -> u64 {
+pub(super) fn started(container: &Container) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     container.init_pid.and_then(process_start).unwrap_or(now)
 }

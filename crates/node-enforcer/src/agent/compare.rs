@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 1024;
 const REMOTE: [i64; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
 
 /// Two open files that are to be compared.
-pub struct Pair {
+pub(super) struct Pair {
     /// The file in the container's root.
     pub file: File,
     /// The image's.
@@ -27,7 +27,7 @@ pub struct Pair {
 }
 
 /// What came of it; the file is still open, so its inode is the one that was compared.
-pub struct Compared {
+pub(super) struct Compared {
     /// The file in the container's root.
     pub file: File,
     /// Whether every byte is the same.
@@ -35,7 +35,7 @@ pub struct Compared {
 }
 
 /// One thread that reads.
-pub struct Comparer {
+pub(super) struct Comparer {
     pairs: SyncSender<Pair>,
     results: Receiver<Compared>,
 }
@@ -45,7 +45,7 @@ impl Comparer {
     ///
     /// # Errors
     /// When the system has no room for a thread.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let (pairs, waiting) = sync_channel::<Pair>(WAITING_MAX);
         let (done, results) = channel();
         thread::Builder::new().name("compare".into()).stack_size(128 << 10).spawn(move || {
@@ -61,12 +61,12 @@ impl Comparer {
 
     /// False: too many wait already.
     #[must_use]
-    pub fn compare(&self, pair: Pair) -> bool {
+    pub(super) fn compare(&self, pair: Pair) -> bool {
         !matches!(self.pairs.try_send(pair), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
     }
 
     /// What has been compared since the last call.
-    pub fn finished(&self) -> impl Iterator<Item = Compared> {
+    pub(super) fn finished(&self) -> impl Iterator<Item = Compared> {
         self.results.try_iter()
     }
 }
@@ -84,7 +84,7 @@ fn open_in(root: &Path, path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When either cannot be opened, is no regular file, is too large, or lies on a file system that cannot be trusted to answer.
-pub fn open_pair(container: &Container, path: &Path, lower_path: &Path) -> io::Result<(Pair, FileId)> {
+pub(super) fn open_pair(container: &Container, path: &Path, lower_path: &Path) -> io::Result<(Pair, FileId)> {
     let file = open_in(&container.root.path, path)?;
     let (lower, place) = open_lower(container, lower_path)?;
     let (ours, theirs) = (file.metadata()?, lower.metadata()?);

@@ -14,7 +14,7 @@ const BATCH: u32 = 256;
 
 /// Details of what was reported, until its counts have come.
 #[derive(Default)]
-pub struct Floods {
+pub(super) struct Floods {
     details: HashMap<Key, Detail>,
     /// Counts whose report is still in the ring buffer.
     early: HashMap<Key, u64>,
@@ -29,7 +29,7 @@ struct Detail {
 }
 
 /// A violation and how often it happened.
-pub struct Counted {
+pub(super) struct Counted {
     /// Its details.
     pub record: Record,
     /// How often since the last time.
@@ -38,7 +38,7 @@ pub struct Counted {
 
 impl Floods {
     /// Takes a first report, and gives what can be told of it at once.
-    pub fn reported(&mut self, record: Record) -> Counted {
+    pub(super) fn reported(&mut self, record: Record) -> Counted {
         if !record.aggregated {
             return Counted { record, count: 1 };
         }
@@ -53,7 +53,7 @@ impl Floods {
 
     /// Whether a look at the kernel's table is due.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.pending
     }
 
@@ -61,7 +61,7 @@ impl Floods {
     ///
     /// # Errors
     /// When the table cannot be read; the counts stay there.
-    pub fn drain(&mut self, kernel: &Kernel) -> Result<(Vec<Counted>, u64), KernelError> {
+    pub(super) fn drain(&mut self, kernel: &Kernel) -> Result<(Vec<Counted>, u64), KernelError> {
         let mut counted = Vec::new();
         let (mut without_details, mut seen) = (0, false);
         let entries = kernel

@@ -22,7 +22,7 @@ pub enum Format {
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn print(events: &[DriftEvent], format: Format) -> io::Result<()> {
+pub(super) fn print(events: &[DriftEvent], format: Format) -> io::Result<()> {
     if events.is_empty() {
         return Ok(());
     }

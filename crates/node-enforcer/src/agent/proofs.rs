@@ -11,14 +11,14 @@ use crate::containers::Container;
 use crate::kernel::{Kernel, KernelError, Proof, ProofRequest};
 
 /// Comparisons asked for by the kernel, or due because a container was found running.
-pub struct Proofs {
+pub(super) struct Proofs {
     comparer: Comparer,
 }
 
 impl Proofs {
     /// # Errors
     /// When the comparing thread cannot be started.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         Ok(Self { comparer: Comparer::start()? })
     }
 
@@ -26,7 +26,12 @@ impl Proofs {
     ///
     /// # Errors
     /// When the kernel cannot be told.
-    pub fn asked(&self, kernel: &Kernel, container: &Container, request: &ProofRequest) -> Result<(), KernelError> {
+    pub(super) fn asked(
+        &self,
+        kernel: &Kernel,
+        container: &Container,
+        request: &ProofRequest,
+    ) -> Result<(), KernelError> {
         let path = Path::new(OsStr::from_bytes(&request.path));
         let lower_path = Path::new(OsStr::from_bytes(&request.lower_path));
         self.begin(kernel, container, path, lower_path)
@@ -36,7 +41,7 @@ impl Proofs {
     ///
     /// # Errors
     /// When the kernel cannot be told.
-    pub fn adopt(&self, kernel: &Kernel, container: &Container) -> Result<(), KernelError> {
+    pub(super) fn adopt(&self, kernel: &Kernel, container: &Container) -> Result<(), KernelError> {
         for path in copied_up_programs(container) {
             self.begin(kernel, container, &path, &path)?;
         }
@@ -56,7 +61,7 @@ impl Proofs {
     ///
     /// # Errors
     /// When the kernel cannot be told.
-    pub fn finish(&self, kernel: &Kernel) -> Result<(), KernelError> {
+    pub(super) fn finish(&self, kernel: &Kernel) -> Result<(), KernelError> {
         for compared in self.comparer.finished() {
             kernel.prove(&compared.file, if compared.equal { Proof::Commit } else { Proof::Refute })?;
         }

@@ -12,7 +12,7 @@ use mooring_policy::{Class, Use};
 use super::KernelError;
 
 /// Room for distinct paths (`paths_table`).
-pub const MAX_PATHS: u32 = 16384;
+pub(super) const MAX_PATHS: u32 = 16384;
 
 /// The policies of each container, by cgroup id.
 pub type Members = BTreeMap<u64, u64>;
