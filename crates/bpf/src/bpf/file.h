@@ -14,7 +14,6 @@ struct target {
 	struct dentry *dentry;
 	struct vfsmount *mnt;
 	__u64 number; /* i_ino */
-	__u64 sb_flags;
 	__u64 volume; /* dentry of the declared volume's root folder or file */
 	__u32 dev;
 	__u32 links;
@@ -26,7 +25,7 @@ struct target {
 #define TARGET(inode_, dentry_, mnt_) \
 	{ \
 		.inode = (inode_), .dentry = (dentry_), .mnt = (mnt_), .number = (inode_)->i_ino, .dev = (inode_)->i_sb->s_dev, \
-		.links = (inode_)->i_nlink, .sb_flags = (inode_)->i_sb->s_flags, \
+		.links = (inode_)->i_nlink, \
 	}
 
 static __always_inline __s64 changed_at(struct inode *inode)

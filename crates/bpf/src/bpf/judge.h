@@ -152,7 +152,6 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	scratch->request.volume = target->volume;
 	scratch->request.filename = (__u64)filename;
 	scratch->request.number = target->number;
-	scratch->request.sb_flags = target->sb_flags;
 	scratch->request.dev = target->dev;
 	scratch->request.root_dev = subject->container->root_dev;
 	scratch->request.root_is_overlay = subject->container->flags & CONTAINER_ROOT_OVERLAY;

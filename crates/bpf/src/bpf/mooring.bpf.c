@@ -20,7 +20,7 @@ static __always_inline int answer(bool refused)
 }
 
 /* Remembers what a task was allowed to execute: see struct executing. */
-static __always_inline void note_executing(struct task_struct *task, struct inode *inode)
+static __noinline void note_executing(struct task_struct *task, struct inode *inode)
 {
 	struct executing now = {.task = (__u64)task, .mm = (__u64)READ(task, mm), .inode = (__u64)inode};
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -38,7 +38,7 @@ static __always_inline struct executing *executing_of(struct task_struct *task)
 }
 
 /* First exec in a cgroup that nobody has resolved yet: if it is a container, this is where its root is known for certain. */
-static __always_inline bool enter_unknown_container(struct task_struct *task, struct subject *subject)
+static __noinline bool enter_unknown_container(struct task_struct *task, struct subject *subject)
 {
 	struct cgroup *cgroup = cgroup_of(task);
 	struct kernfs_node *node = cgroup ? READ(cgroup, kn) : NULL;
@@ -208,7 +208,6 @@ static __always_inline bool find_overlay_target(struct file *file, struct target
 	target->number = BPF_CORE_READ(inode, i_ino);
 	target->dev = BPF_CORE_READ(sb, s_dev);
 	target->links = BPF_CORE_READ(inode, i_nlink);
-	target->sb_flags = BPF_CORE_READ(sb, s_flags);
 	return true;
 }
 

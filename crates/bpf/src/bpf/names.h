@@ -121,6 +121,7 @@ __noinline int name_path(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct request *request;
+	struct inode *inode;
 	struct name *name;
 
 	if (!scratch)
@@ -128,7 +129,8 @@ __noinline int name_path(__u32 slot)
 	request = &scratch->request;
 	name = &scratch->record.names[NAME_INDEX_PATH];
 	clear_name(name);
-	if (request->file_class == CLASS_FILELESS && (request->sb_flags & SB_KERNMOUNT)) {
+	inode = (struct inode *)request->inode;
+	if (request->file_class == CLASS_FILELESS && (BPF_CORE_READ(inode, i_sb, s_flags) & SB_KERNMOUNT)) {
 		name_memfd((struct dentry *)request->dentry, name);
 		return 0;
 	}

@@ -18,7 +18,6 @@ struct request {
 	__u64 volume;       /* dentry of the declared volume's root */
 	__u64 filename;     /* as the caller wrote it, or 0 */
 	__u64 number;       /* i_ino */
-	__u64 sb_flags;
 	__u32 dev;
 	__u32 root_dev;
 	__u32 root_is_overlay;
