@@ -87,9 +87,6 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run { policies, output, pin_dir, unknown_containers } => {
             let by_default = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
             let format = output.unwrap_or(by_default);
-            // Bad input is told first, whatever the kernel is.
-            drop(policies::load(&policies, NodeDefaults::default())?);
-            check::prerequisites()?;
             let options = Options { policies, pin_dir, format, unknown_containers, node: node()? };
             Agent::start(options)?.run()?;
         }

@@ -21,7 +21,8 @@ use super::floods::{Counted, Floods};
 use super::membership::{Surroundings, workload_of};
 use super::output::{Format, print};
 use super::proofs::Proofs;
-use crate::containers::{Container, ContainerError, Finder, FinderConfig};
+use crate::check;
+use crate::containers::{Container, Finder, FinderConfig};
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Members, Record, Tables};
 use crate::policies::{self, LoadErrors, PolicySet, Watch, WatchError};
@@ -129,7 +130,9 @@ impl Agent {
     /// # Errors
     /// Whatever was in force before stays in force.
     pub fn start(options: Options) -> Result<Self, AgentError> {
+        // Bad input is told first, whatever the kernel is.
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
+        check::prerequisites()?;
         let pins = Pins::open(&options.pin_dir)?;
         let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
         // Lines on standard output are no objects of an API server: only the agent's memory bounds them.
@@ -389,7 +392,7 @@ impl Agent {
                 }
             }
             Ok(None) => {}
-            Err(error) if matches!(error, ContainerError::Transient { .. }) && unresolved.tries < TRIES => {
+            Err(error) if error.is_transient() && unresolved.tries < TRIES => {
                 unresolved.tries += 1;
                 self.unresolved.push(unresolved);
             }
