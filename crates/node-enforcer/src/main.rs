@@ -112,7 +112,7 @@ fn print_check(output: Format) -> anyhow::Result<ExitCode> {
     if output == Format::Text {
         writeln!(out, "kernel:      {}", answer.kernel)?;
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
-        writeln!(out, "backend:     {}", answer.backend.unwrap_or("none"))?;
+        writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
         writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
         for problem in &answer.problems {
             writeln!(out, "problem:     {problem}")?;

@@ -50,7 +50,7 @@ pub struct PathMasks {
     pub prohibited: SlotMask,
 }
 
-/// All policies of a node. Immutable: an edit makes a new one.
+/// All policies of a node. An edit makes a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
     policies: Vec<SlotPolicy>,
@@ -142,6 +142,22 @@ impl RuleSet {
     #[must_use]
     pub fn paths(&self) -> impl ExactSizeIterator<Item = (&ListPath, PathMasks)> {
         self.paths.iter().map(|(path, masks)| (path, *masks))
+    }
+
+    /// Prohibits the program at `target`, invoked by the last component of `listed`, to the slots that prohibit `listed`: a
+    /// prohibited path that is a link in a container's root (`/bin/nc`, a link to `/bin/busybox`) stands for this. Gives the entry
+    /// where it is new or has changed. An alias that is longer than a path may be is left out: no kernel key holds it.
+    pub fn prohibit_alias(&mut self, listed: &str, target: &str) -> Option<(ListPath, PathMasks)> {
+        let (_, name) = listed.rsplit_once('/')?;
+        let alias = ListPath::prohibited(&format!("{target}/{name}")).ok()?;
+        let prohibited = self.path(listed.as_bytes()).prohibited;
+        let masks = self.paths.get(alias.as_bytes()).copied().unwrap_or_default();
+        let changed = PathMasks { prohibited: masks.prohibited | prohibited, ..masks };
+        if changed == masks {
+            return None;
+        }
+        self.paths.insert(alias.clone(), changed);
+        Some((alias, changed))
     }
 
     /// What the lists say of a path; nothing for one that is in none.

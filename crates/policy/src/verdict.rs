@@ -104,6 +104,9 @@ pub struct Attempt<'a> {
     pub lower_path: Name<'a>,
     /// The name that it was invoked with, where it is another; `Name::None` for a mapping.
     pub invoked: Name<'a>,
+    /// Its path (in the image, where it has one), `/`, and the last component of the name that it was invoked with; see
+    /// [`RuleSet::prohibit_alias`]. `Name::None` for a mapping.
+    pub alias: Name<'a>,
 }
 
 /// What the policies make of an attempt.
@@ -126,7 +129,7 @@ pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
         Name::Path(path) => rules.path(path).excepted,
         Name::None | Name::TooLong | Name::Unresolved => SlotMask::EMPTY,
     };
-    let listed = [attempt.path, attempt.lower_path, attempt.invoked]
+    let listed = [attempt.path, attempt.lower_path, attempt.invoked, attempt.alias]
         .into_iter()
         .map(|name| match name {
             Name::Path(path) => rules.path(path).prohibited,

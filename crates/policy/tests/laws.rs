@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Tried, policies, policy, spec, tried};
+use common::{Seen, Tried, policies, policy, spec, tried};
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value};
 use mooring_policy::{
     Class, Compiled, Judgement, ListPath, Name, NodeDefaults, NodePolicy, Slot, Use, compile, judge, strongest,
@@ -19,7 +19,7 @@ fn compiled(policies: &[ContainerDriftPolicy], volume_binaries: bool) -> Compile
 /// What one policy makes of an attempt, written from the API's documentation and not from the code: whether it is
 /// drift, and whether it is prohibited.
 fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) -> (bool, bool) {
-    let [path, lower, invoked] = tried.attempt_names();
+    let [path, lower, invoked, alias] = tried.attempt_names();
     let detect = &spec.detect;
     let on_volumes = match detect.volume_binaries {
         Some(own) => own,
@@ -36,15 +36,15 @@ fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) ->
     };
     let is = |name: Name<'_>, text: &str| name == Name::Path(text.as_bytes());
     let excepted = detect.exceptions.iter().any(|exception| is(path, &exception.path));
-    let prohibited = [path, lower, invoked]
+    let prohibited = [path, lower, invoked, alias]
         .into_iter()
         .any(|name| detect.prohibited_binaries.iter().any(|binary| is(name, &binary.path) || name == Name::Unresolved));
     (watched && !excepted, prohibited)
 }
 
 impl Tried {
-    fn attempt_names(&self) -> [Name<'_>; 3] {
-        [self.names[0].name(), self.names[1].name(), self.names[2].name()]
+    fn attempt_names(&self) -> [Name<'_>; 4] {
+        self.names.each_ref().map(Seen::name)
     }
 }
 

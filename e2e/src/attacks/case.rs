@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `$D` | an empty folder of this case, in the container's upper layer |
 //! | `$T` | a tiny program of the image, to be copied; it prints the token |
-//! | `$V` | this case's own victim: a program of the image which also prints the token; `$V.link` is a hard link to it in the layer |
+//! | `$V` | this case's own victim: a program of the image which also prints the token; `$V.link` is a hard link to it in the layer where the setup names it |
 //! | `$X` | what is executed: `$D/x` for the attack, `$V` for the twin (`$V.twin` where the attack changed `$V`) |
 //! | `$P` | `/usr/bin/probe`, an image binary which performs what a shell cannot |
 //! | `$LD`, `$LIBC` | the image's dynamic loader and C library (`/bin/gcat` and `/bin/gbash` use them) |

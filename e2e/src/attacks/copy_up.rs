@@ -3,6 +3,7 @@
 use super::case::{Between, Case, PathRule, Reason, allowed, eventually_allowed, refused};
 
 const MODIFIED: &[Reason] = &[Reason::ModifiedBinary];
+const NEW: &[Reason] = &[Reason::NewBinary];
 
 pub(crate) const CASES: &[Case] = &[
     // Watched: allowed at once.
@@ -23,6 +24,10 @@ pub(crate) const CASES: &[Case] = &[
     // Proved by comparison.
     eventually_allowed("copy-up/chmod-then-evicted", "chmod 700 $V").run("$V").between(Between::DropCaches),
     eventually_allowed("copy-up/rename-then-evicted", "mv $V $X").run("$X").between(Between::DropCaches),
+    // Overlayfs no longer knows what it was, but the image has a file of that name.
+    eventually_allowed("copy-up/one-of-two-links-then-evicted", "test -e $V.link; chmod 700 $V")
+        .run("$V")
+        .between(Between::DropCaches),
     eventually_allowed("copy-up/touched-by-opening", "$P open-touch $V").run("$V"),
     eventually_allowed("copy-up/opened-for-writing", "exec 3<>$V; exec 3>&-").run("$V"),
     eventually_allowed("copy-up/opened-for-writing-then-chmod", "exec 3<>$V; exec 3>&-; chmod 700 $V").run("$V"),
@@ -32,6 +37,11 @@ pub(crate) const CASES: &[Case] = &[
         .changes_victim()
         .between(Between::DropCaches)
         .run("chmod 755 $V; $V")
+        .twin("$V"),
+    refused("copy-up/one-of-two-links-evicted-then-written", NEW, "test -e $V.link; chmod 700 $V")
+        .changes_victim()
+        .between(Between::DropCaches)
+        .run("for i in $(seq 40); do $V && break; sleep 0.2; done > $D/out 2>&1; cat $T > $V; $V")
         .twin("$V"),
     refused("copy-up/new-file-evicted-chmod", &[Reason::NewBinary], "cp $T $X")
         .between(Between::DropCaches)

@@ -72,7 +72,7 @@ pub(crate) const CASES: &[Case] = &[
         .twin("mkdir b; mount --bind /fix/victim $D/b; $D/b/${V##*/}"),
     refused("new-binary/bind-over-an-image-file", NEW, "cp $T $X; mount --bind $X $V")
         .run("$V")
-        .twin("touch $D/t; mount --bind $V $D/t; $D/t"),
+        .twin("touch $D/t; mount --bind $T $D/t; $D/t"),
     refused("new-binary/bind-of-proc-self-root", NEW, "cp $T $X; mkdir b; mount --bind /proc/self/root$D b")
         .run("$D/b/x")
         .twin("mkdir b; mount --bind /proc/self/root/fix/victim b; b/${V##*/}"),

@@ -85,17 +85,14 @@ static __always_inline void classify_overlay(struct target *target)
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
-	if (!lower_inode_of(target->inode)) {
-		target->file_class = CLASS_NEW_BINARY;
-		return;
-	}
 	mark_key_of(target->inode, target->dev, target->number, &key);
 	if (is_clean(&key)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
-	target->file_class = CLASS_MODIFIED_BINARY;
-	target->unproved = true;
+	/* Overlayfs forgets, with the inode, the lower of a file that has several names in its layer. */
+	target->file_class = lower_inode_of(target->inode) ? CLASS_MODIFIED_BINARY : CLASS_NEW_BINARY;
+	target->unproved = target->file_class == CLASS_MODIFIED_BINARY;
 }
 
 static __always_inline void classify(struct subject *subject, struct target *target)

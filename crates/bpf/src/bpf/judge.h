@@ -56,7 +56,7 @@ static __always_inline void fill_key(struct flood_key *key, __u64 cgroup, __u64 
 	key->use = use;
 }
 
-/* With the names: asks the lists, counts, and tells the agent. Positive: refused. */
+/* With the names: asks the lists, and counts. Positive: refused. */
 __noinline int judge_slowly(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
@@ -65,48 +65,58 @@ __noinline int judge_slowly(__u32 slot)
 	struct request *request;
 	struct verdict *verdict;
 	__u32 path_state;
-	bool tell;
 
 	if (!scratch || !decides(&tables))
 		return 0;
 	request = &scratch->request;
 	record = &scratch->record;
 	verdict = &scratch->verdict;
-	path_state = record->names[NAME_INDEX_PATH].state;
-	/* A foreign mount's file is in no list: whoever may mount could give it any path. */
-	if (request->file_class == CLASS_FOREIGN_MOUNT)
-		record->names[NAME_INDEX_PATH].state = NAME_NONE;
 	if (request->by_names) {
-		judge_by_names(&tables, request->member, request->use, request->file_class, &record->names[NAME_INDEX_PATH],
-			       &record->names[NAME_INDEX_LOWER], &record->names[NAME_INDEX_INVOKED], verdict);
+		path_state = record->names[NAME_INDEX_PATH].state;
+		/* A foreign mount's file is in no list: whoever may mount could give it any path. */
+		if (request->file_class == CLASS_FOREIGN_MOUNT)
+			record->names[NAME_INDEX_PATH].state = NAME_NONE;
+		judge_by_names(&tables, request->member, request->use, request->file_class, record->names, verdict);
+		record->names[NAME_INDEX_PATH].state = path_state;
 		if (!(verdict->drift | verdict->prohibited))
 			return 0;
 	} else {
 		verdict_of(tables.rules, request->member, request->use, request->file_class, 0, 0, verdict);
 	}
-	tell = request->counted;
-	if (!tell) {
+	if (!request->tell) {
 		fill_key(&record->key, request->cgroup, request->number, request->dev, request->file_class, request->use,
 			 tables.rules, verdict);
-		tell = count_violation(&record->key, &record->aggregated);
+		request->tell = count_violation(&record->key, &record->aggregated);
 	}
-	if (request->unproved)
-		ask_for_proof(scratch);
-	if (tell) {
-		record->names[NAME_INDEX_PATH].state = path_state;
-		record->denied = verdict->denied;
-		fill_process(record);
-		send_violation(record);
-	}
+	/* A new file is asked for with its first report only: most are what they seem. */
+	request->unproved |= request->file_class == CLASS_NEW_BINARY && request->root_is_overlay && request->tell;
 	return verdict->denied ? 1 : 0;
 }
 
+/* Tells the agent what it has to know of a violation. */
+__noinline int tell(__u32 slot)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+
+	if (!scratch || !(scratch->verdict.drift | scratch->verdict.prohibited))
+		return 0;
+	if (scratch->request.unproved)
+		ask_for_proof(scratch);
+	if (!scratch->request.tell)
+		return 0;
+	scratch->record.denied = scratch->verdict.denied;
+	fill_process(&scratch->record);
+	fill_arguments(slot);
+	send_violation(&scratch->record);
+	return 0;
+}
+
 /*
- * True: refused. `filename` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
+ * True: refused. `invoked` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
  * rest is left to the hook that comes later.
  */
 static __always_inline bool judge(struct tables *tables, struct subject *subject, struct target *target, __u32 use,
-				 const char *filename, bool early)
+				 const char *invoked, bool early)
 {
 	struct rules *rules = tables->rules;
 	__u64 member = member_of(tables, subject);
@@ -150,7 +160,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	scratch->request.dentry = (__u64)target->dentry;
 	scratch->request.mnt = (__u64)target->mnt;
 	scratch->request.volume = target->volume;
-	scratch->request.filename = (__u64)filename;
+	scratch->request.invoked = (__u64)invoked;
 	scratch->request.number = target->number;
 	scratch->request.dev = target->dev;
 	scratch->request.root_dev = subject->container->root_dev;
@@ -159,7 +169,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	scratch->request.use = use;
 	scratch->request.by_names = by_names;
 	scratch->request.unproved = target->unproved;
-	scratch->request.counted = counted;
+	scratch->request.tell = counted;
 	if (counted) {
 		scratch->record.key = key;
 		scratch->record.aggregated = aggregated;
@@ -167,7 +177,9 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	name_path(slot);
 	name_lower(slot);
 	name_invoked(slot);
+	name_alias(slot);
 	refused = judge_slowly(slot) > 0;
+	tell(slot);
 	release_scratch(slot);
 	return refused || verdict.denied;
 }

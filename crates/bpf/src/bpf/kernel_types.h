@@ -42,6 +42,7 @@ enum {
 /* Only to ask whether the running kernel has these helpers. */
 enum bpf_func_id___known {
 	BPF_FUNC_get_current_task_btf___known = 158,
+	BPF_FUNC_task_pt_regs___known = 175,
 };
 
 /* include/uapi/asm-generic/mman-common.h, include/linux/fs.h, include/linux/mm.h, include/uapi/linux/stat.h, magic.h */
@@ -56,6 +57,7 @@ enum bpf_func_id___known {
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 #define EPERM 1
+#define PATH_MAX 4096
 #define MNT_NS_INTERNAL ((void *)-22) /* fs/mount.h */
 
 /* include/uapi/linux/bpf.h */
@@ -162,7 +164,7 @@ struct vm_area_struct {
 
 struct linux_binprm {
 	struct file *file;
-	const char *filename;
+	const char *interp; /* the name of what is executed: of a script, then of its interpreter */
 	char buf[256]; /* the file's first bytes */
 };
 
@@ -205,6 +207,7 @@ struct files_struct {
 
 struct mm_struct {
 	unsigned long arg_start;
+	unsigned long arg_end;
 };
 
 struct task_struct {
@@ -237,6 +240,19 @@ struct ovl_inode {
 	struct dentry *__upperdentry;
 	struct ovl_entry *oe; /* 6.5 and later */
 };
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long si;
+	unsigned long dx;
+	unsigned long orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__s32 syscallno;
+};
+#endif
 
 struct ovl_inode___lowerpath {
 	struct ovl_path lowerpath; /* 5.19 to 6.4 */

@@ -48,7 +48,7 @@ struct members_table {
 
 struct paths_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 32768);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(key_size, sizeof(struct path_key));
 	__uint(value_size, sizeof(struct path_rule));

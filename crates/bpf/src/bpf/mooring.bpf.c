@@ -90,7 +90,7 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 	{
 		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 
-		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->filename, false);
+		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false);
 	}
 	/* What a script opens next is a program, which comes by here itself. */
 	if (!refused && !(bprm->buf[0] == '#' && bprm->buf[1] == '!'))
@@ -408,6 +408,7 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	__u64 fd = ctx->args[0], step = ctx->args[1];
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct written written = {.asked = step == PROVE_REFUTE};
+	__u64 compared_now = COMPARED_NOW;
 	struct mark_key key;
 	struct inode *inode, *lower, *upper;
 	struct file **table;
@@ -423,20 +424,25 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	if (!inode || BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
 		return -1;
 	mark_key_of(inode, BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino), &key);
-	if (step == PROVE_REFUTE)
+	if (step == PROVE_REFUTE) {
+		bpf_map_delete_elem(&clean_marks, &key);
 		return bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY) ? -3 : 0;
+	}
+	/* While the entry is there, no writer has passed unseen. */
 	if (step == PROVE_COMMIT)
-		return mark_clean(&key) ? 0 : -2;
+		return bpf_map_lookup_elem(&clean_marks, &key) && mark_clean(&key) ? 0 : -2;
 	/* It is compared with this file of the image; a path that was given to another file meanwhile proves nothing. */
 	lower = lower_inode_of(inode);
-	if (!lower || BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3])
+	if (lower && (BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3]))
 		return -3;
-	bpf_map_delete_elem(&clean_marks, &key);
+	if (bpf_map_update_elem(&clean_marks, &key, &compared_now, BPF_ANY))
+		return -3;
 	bpf_map_delete_elem(&written_marks, &key);
 	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */
 	upper = BPF_CORE_READ(upper_of(inode), d_inode);
 	if (BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0)) {
 		bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
+		bpf_map_delete_elem(&clean_marks, &key);
 		return -2;
 	}
 	return 0;
@@ -467,6 +473,6 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!it || !verdict || !decides(&tables))
 		return -1;
-	judge_by_names(&tables, it->member, it->use, it->file_class, &it->names[0], &it->names[1], &it->names[2], verdict);
+	judge_by_names(&tables, it->member, it->use, it->file_class, it->names, verdict);
 	return 0;
 }

@@ -195,84 +195,63 @@ __noinline int name_lower(__u32 slot)
 	return walk_up(slot, NAME_INDEX_LOWER);
 }
 
-/* 1 or 0, without a branch: each branch in a loop over bytes would double what the verifier has to look at. */
-#define SAME(a, b) \
-	({ \
-		__u32 difference_ = (__u32)(a) ^ (__u32)(b); \
-		barrier_var(difference_); \
-		(difference_ - 1) >> 31; \
-	})
-
-/*
- * As the caller wrote it, with "//" and "/./" taken out and the working folder put before a relative one. A name with ".."
- * is left out: only the file system could say what it means, and the file's own path is checked anyway.
- */
+/* As the caller wrote it: what that means in the container's root, the agent has found out before (see name_alias). */
 __noinline int name_invoked(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u32 offset = NAME_LEN;
-	__u32 parents = 0;
 	struct name *name;
-	__u8 *buffer;
-	bool relative;
 	long length;
 
 	if (!scratch)
 		return -1;
 	name = &scratch->record.names[NAME_INDEX_INVOKED];
-	buffer = scratch->buffer;
 	clear_name(name);
-	if (!scratch->request.filename)
+	scratch->invoked_len = 0;
+	if (!scratch->request.invoked)
 		return 0;
-
-	/* A slash before it and one behind it: every byte has neighbours. */
-	buffer[0] = '/';
-	name->tail[0] = '/';
-	length = bpf_probe_read_kernel_str(buffer + 1, NAME_LEN - 1, (void *)scratch->request.filename);
+	/* The length counts the zero at the end. */
+	length = bpf_probe_read_kernel_str(scratch->invoked, sizeof(scratch->invoked), (void *)scratch->request.invoked);
 	if (length <= 1)
 		return 0;
-	if (length >= NAME_LEN - 1) {
-		name->state = NAME_TOO_LONG;
-		return 0;
-	}
-	relative = buffer[1] != '/';
-	for (__u32 i = NAME_LEN - 1; i >= 1; i--) {
-		__u32 at = i, at_before = i - 1, at_before_that = i - 2;
+	scratch->invoked_len = length - 1;
+	if (prepend(name, scratch->invoked, length - 1))
+		name->state = NAME_PATH;
+	return 0;
+}
 
-		/* Without these the compiler walks a pointer through the buffer, whose bounds the verifier loses. */
+/*
+ * "/bin/busybox/nc": the program that is invoked by a link's name. No file has such a path, so it can stand in the same
+ * table; the agent enters it for each prohibited path that is a link in a container's root, and so it does not matter by
+ * which folder, link to a folder or ".." the name is written.
+ */
+__noinline int name_alias(__u32 slot)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct name *name, *base;
+	__u32 length, leaf = 0;
+
+	if (!scratch)
+		return -1;
+	name = &scratch->record.names[NAME_INDEX_ALIAS];
+	clear_name(name);
+	length = scratch->invoked_len;
+	base = &scratch->record.names[NAME_INDEX_LOWER];
+	if (base->state != NAME_PATH)
+		base = &scratch->record.names[NAME_INDEX_PATH];
+	if (!length || base->state != NAME_PATH)
+		return 0;
+	for (__u32 i = 0; i < NAME_LEN && leaf < length; i++) {
+		__u32 at = length - 1 - leaf;
+
 		barrier_var(at);
-		barrier_var(at_before);
-		barrier_var(at_before_that);
-		__u32 byte = buffer[at & (NAME_LEN - 1)];
-		__u32 before = buffer[at_before & (NAME_LEN - 1)];
-		__u32 before_that = buffer[at_before_that & (NAME_LEN - 1)];
-		__u32 after = name->key.bytes[offset & (2 * NAME_LEN - 1)];
-		/* length counts the zero at the end: the name's bytes are at 1 to length - 1. */
-		__u32 valid = ((__u64)i - (__u64)length) >> 63;
-		__u32 skip = SAME(after, '/') & (SAME(byte, '/') | (SAME(byte, '.') & SAME(before, '/')));
-
-		parents |= valid & SAME(byte, '.') & SAME(before, '.') & SAME(before_that, '/') & SAME(after, '/');
-		name->key.bytes[(offset - 1) & (NAME_LEN - 1)] = byte;
-		offset -= valid & ~skip & 1;
-		barrier_var(offset);
+		if (scratch->invoked[at & (PATH_MAX - 1)] == '/')
+			break;
+		leaf++;
 	}
-	/* The last byte that was looked at may not have been kept. */
-	name->key.bytes[(offset - 1) & (NAME_LEN - 1)] = 0;
-	name->offset = offset;
-	if (parents) {
-		clear_name(name);
-		return 0;
-	}
-	name->state = NAME_PATH;
-	if (!relative)
-		return 0;
-	if (name->key.bytes[offset & (NAME_LEN - 1)] != '/' && !prepend_slash(name))
-		return 0;
-	scratch->walk.dentry = (__u64)BPF_CORE_READ(task, fs, pwd.dentry);
-	scratch->walk.stop = 0;
-	scratch->walk.mount = 0;
-	return walk_up(slot, NAME_INDEX_INVOKED);
+	if (prepend(name, &scratch->invoked[(length - leaf) & (PATH_MAX - 1)], leaf) && prepend_slash(name) &&
+	    prepend(name, &base->key.bytes[base->offset & (NAME_LEN - 1)], NAME_LEN - base->offset))
+		name->state = NAME_PATH;
+	return 0;
 }
 
 #endif

@@ -94,13 +94,13 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 		struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
 
 		for (int i = 0; i < ALIASES && alias; i++) {
-			struct ovl_entry_fixed entry = {};
 			struct dentry *dentry = (void *)alias - bpf_core_field_offset(struct dentry, d_u.d_alias);
-			void *fsdata = BPF_CORE_READ(dentry, d_fsdata);
+			struct ovl_entry_fixed *entry = BPF_CORE_READ(dentry, d_fsdata);
+			unsigned int layers = 0;
 
-			bpf_probe_read_kernel(&entry, sizeof(entry), fsdata);
-			if (entry.numlower) {
-				path = entry.lowest;
+			bpf_probe_read_kernel(&layers, sizeof(layers), &entry->numlower);
+			if (layers) {
+				read_ovl_path(&entry->lowest, &path);
 				break;
 			}
 			alias = BPF_CORE_READ(alias, next);
@@ -124,21 +124,26 @@ static __always_inline void mark_key_of(struct inode *inode, __u32 dev, __u64 nu
 
 static __always_inline bool is_clean(struct mark_key *key)
 {
-	return !bpf_map_lookup_elem(&written_marks, key) && bpf_map_lookup_elem(&clean_marks, key);
+	__u64 *clean;
+
+	if (bpf_map_lookup_elem(&written_marks, key))
+		return false;
+	clean = bpf_map_lookup_elem(&clean_marks, key);
+	return clean && *clean == CLEAN;
 }
 
 /*
- * Content may change from here on. A file that no layer of the image has needs no mark: it is new whatever happens to it.
- * Only a comparison takes the mark away.
+ * Content may change from here on. A file that no layer of the image has needs no mark, it is new, unless it was compared with
+ * one or just is. Only a comparison takes the mark away.
  */
 static __always_inline void mark_written(struct inode *inode)
 {
 	struct written written = {};
 	struct mark_key key;
 
-	if (!lower_inode_of(inode))
-		return;
 	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
+	if (!lower_inode_of(inode) && !bpf_map_lookup_elem(&clean_marks, &key))
+		return;
 	bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
 	bpf_map_delete_elem(&clean_marks, &key);
 }
@@ -146,7 +151,7 @@ static __always_inline void mark_written(struct inode *inode)
 /* A clean mark beside a written one could outlive it. */
 static __always_inline bool mark_clean(struct mark_key *key)
 {
-	__u64 clean = 1;
+	__u64 clean = CLEAN;
 
 	if (bpf_map_lookup_elem(&written_marks, key))
 		return false;

@@ -38,12 +38,84 @@ static __always_inline void fill_process(struct violation_record *record)
 	record->tid = (__u32)id;
 	record->uid = (__u32)user;
 	record->gid = user >> 32;
-	record->args_len = 0;
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
 	if (parent) {
 		record->parent_pid = READ(parent, tgid);
 		bpf_core_read(record->parent_comm, sizeof(record->parent_comm), &parent->comm);
 	}
+}
+
+/* What the current system call was given, or NULL where nothing says. */
+static __always_inline struct pt_regs *system_call_registers(void)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id___known, BPF_FUNC_task_pt_regs___known))
+		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+#if defined(__TARGET_ARCH_x86)
+	/* Up to 5.14 nothing lies between the registers and the stack's end (16 KiB). */
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + 16384 - bpf_core_type_size(struct pt_regs);
+#else
+	return NULL;
+#endif
+}
+
+/* The user's argv, in an execve or execveat of this architecture's own; else 0. */
+static __always_inline __u64 argument_vector(void)
+{
+	struct pt_regs *registers = system_call_registers();
+
+	if (!registers)
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	switch (BPF_CORE_READ(registers, orig_ax)) {
+	case 59:
+		return BPF_CORE_READ(registers, si);
+	case 322:
+		return BPF_CORE_READ(registers, dx);
+	}
+#elif defined(__TARGET_ARCH_arm64)
+	switch (BPF_CORE_READ(registers, syscallno)) {
+	case 221:
+		return BPF_CORE_READ(registers, regs[1]);
+	case 281:
+		return BPF_CORE_READ(registers, regs[2]);
+	}
+#endif
+	return 0;
+}
+
+#define ARGUMENTS 16
+
+/* Of what is being executed, or of the process that maps. What has no page in memory is left out. */
+__noinline int fill_arguments(__u32 slot)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u64 vector = 0, next = 0, end = 0;
+	__u32 filled = 0;
+
+	if (!scratch)
+		return -1;
+	if (scratch->request.use == USE_EXECUTE) {
+		vector = argument_vector();
+	} else {
+		next = BPF_CORE_READ(task, mm, arg_start);
+		end = BPF_CORE_READ(task, mm, arg_end);
+	}
+	for (__u32 i = 0; i < ARGUMENTS && filled < ARGS_LEN; i++) {
+		long length;
+
+		if (vector && bpf_probe_read_user(&next, sizeof(next), (void *)(vector + i * sizeof(next))))
+			break;
+		if (!next || (!vector && next >= end))
+			break;
+		length = bpf_probe_read_user_str(&scratch->record.args[filled & (ARGS_LEN - 1)], ARG_LEN, (void *)next);
+		if (length <= 0)
+			break;
+		filled += length;
+		next += length;
+	}
+	scratch->record.args_len = filled;
+	return 0;
 }
 
 static __always_inline void send_violation(struct violation_record *record)

@@ -16,7 +16,7 @@ struct request {
 	__u64 dentry;
 	__u64 mnt;
 	__u64 volume;       /* dentry of the declared volume's root */
-	__u64 filename;     /* as the caller wrote it, or 0 */
+	__u64 invoked;      /* the name that it was invoked with, or 0 */
 	__u64 number;       /* i_ino */
 	__u32 dev;
 	__u32 root_dev;
@@ -25,7 +25,7 @@ struct request {
 	__u32 use;
 	__u32 by_names;   /* the lists have to be asked */
 	__u32 unproved;   /* has upper and lower, and nobody knows whether they are the same */
-	__u32 counted;    /* the fast path has counted it, and somebody has to be told */
+	__u32 tell;       /* it was counted, and the agent has to know of it */
 };
 
 /* Where a walk towards the root starts and ends. */
@@ -41,7 +41,8 @@ struct scratch {
 	struct verdict verdict;
 	__u64 lower_inode;
 	struct violation_record record;
-	__u8 buffer[NAME_LEN];
+	__u32 invoked_len; /* without its zero */
+	__u8 invoked[PATH_MAX];
 };
 
 struct {

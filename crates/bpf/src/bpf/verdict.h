@@ -8,14 +8,16 @@
 static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 use, __u32 file_class, __u64 excepted,
 				       __u64 prohibited, struct verdict *verdict)
 {
-	if (use >= USES || file_class >= CLASSES) {
-		/* Cannot be; and if it could, it would be refused. */
-		verdict->drift = member;
-		verdict->prohibited = 0;
-	} else {
-		verdict->drift = member & rules->detects[use][file_class] & ~excepted;
-		verdict->prohibited = member & prohibited;
-	}
+	__u32 index = use * CLASSES + file_class;
+	/* What cannot be would be drift. */
+	__u64 detects = ~0ULL;
+
+	/* Made anew before its check, or the compiler may use a copy that the verifier does not know to be checked. */
+	barrier_var(index);
+	if (use < USES && file_class < CLASSES && index < USES * CLASSES)
+		detects = rules->detects[0][index];
+	verdict->drift = member & detects & ~excepted;
+	verdict->prohibited = member & prohibited;
 	verdict->denied = (verdict->drift | verdict->prohibited) & rules->prevents;
 }
 
@@ -34,16 +36,18 @@ static __always_inline void look_up_name(void *paths, struct rules *rules, struc
 	}
 }
 
-static __always_inline void judge_by_names(struct tables *tables, __u64 member, __u32 use, __u32 file_class, struct name *path,
-					   struct name *lower_path, struct name *invoked, struct verdict *verdict)
+static __always_inline void judge_by_names(struct tables *tables, __u64 member, __u32 use, __u32 file_class, struct name *names,
+					   struct verdict *verdict)
 {
 	__u64 excepted = 0, ignored = 0, prohibited = 0;
 	void *paths = bpf_map_lookup_elem(&paths_tables, &tables->half);
 
-	look_up_name(paths, tables->rules, path, &excepted, &prohibited);
-	look_up_name(paths, tables->rules, lower_path, &ignored, &prohibited);
-	if (use == USE_EXECUTE)
-		look_up_name(paths, tables->rules, invoked, &ignored, &prohibited);
+	look_up_name(paths, tables->rules, &names[NAME_INDEX_PATH], &excepted, &prohibited);
+	look_up_name(paths, tables->rules, &names[NAME_INDEX_LOWER], &ignored, &prohibited);
+	if (use == USE_EXECUTE) {
+		look_up_name(paths, tables->rules, &names[NAME_INDEX_INVOKED], &ignored, &prohibited);
+		look_up_name(paths, tables->rules, &names[NAME_INDEX_ALIAS], &ignored, &prohibited);
+	}
 	verdict_of(tables->rules, member, use, file_class, excepted, prohibited, verdict);
 }
 

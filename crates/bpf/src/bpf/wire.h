@@ -14,6 +14,7 @@
 #define NAME_LEN 256
 #define COMM_LEN 16
 #define ARGS_LEN 256
+#define ARG_LEN 128
 
 #define MAX_CONTAINERS 8192
 
@@ -48,7 +49,8 @@ enum name_index {
 	NAME_INDEX_PATH = 0,  /* in the container's root or volume */
 	NAME_INDEX_LOWER = 1, /* of the image's own file, when it was copied up */
 	NAME_INDEX_INVOKED = 2,
-	NAMES = 3,
+	NAME_INDEX_ALIAS = 3, /* the file's own path, "/", and the last component of the name it was invoked with */
+	NAMES = 4,
 };
 
 struct path_key {
@@ -118,6 +120,12 @@ struct mark_key {
 	__u32 zero;
 };
 
+/* In clean_marks. */
+enum clean_state {
+	COMPARED_NOW = 0, /* whoever writes sees that it counts */
+	CLEAN = 1,
+};
+
 /* In written_marks. */
 struct written {
 	__u64 asked; /* 1 once a comparison has been asked for; a write clears it */
@@ -155,7 +163,7 @@ struct violation_record {
 	__u8 parent_comm[COMM_LEN];
 	__u64 aggregated; /* 0: this record is not in the floods table, count it as one */
 	struct name names[NAMES];
-	__u8 args[ARGS_LEN]; /* NUL separated, cut */
+	__u8 args[ARGS_LEN + ARG_LEN]; /* args_len bytes, each argument with its zero, each cut to ARG_LEN */
 };
 
 enum lifecycle_kind {
@@ -234,6 +242,7 @@ struct wire_types {
 	enum lifecycle_kind lifecycle_kind;
 	enum counter counter;
 	enum prove_step prove_step;
+	enum clean_state clean_state;
 };
 
 #endif

@@ -3,9 +3,12 @@
 mod adopt;
 mod compare;
 mod floods;
+mod links;
 mod membership;
 mod output;
 mod proofs;
+mod reporter;
+mod roster;
 mod run;
 
 pub use membership::{Surroundings, workload_of};

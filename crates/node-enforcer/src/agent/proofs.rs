@@ -33,7 +33,9 @@ impl Proofs {
         request: &ProofRequest,
     ) -> Result<(), KernelError> {
         let path = Path::new(OsStr::from_bytes(&request.path));
-        let lower_path = Path::new(OsStr::from_bytes(&request.lower_path));
+        // Without a lower that the kernel knows, only the file of the same name can be it.
+        let lower_path = if request.lower_path.is_empty() { &request.path } else { &request.lower_path };
+        let lower_path = Path::new(OsStr::from_bytes(lower_path));
         self.begin(kernel, container, path, lower_path)
     }
 

@@ -1,7 +1,7 @@
 //! The loop: kernel records, policy edits, signals, and what is due.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -11,35 +11,26 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
-use mooring_policy::{Class, NodeDefaults, RuleSet, SlotMask, Use, select};
+use mooring_policy::{NodeDefaults, RuleSet, SlotMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::adopt::started;
-use super::floods::{Counted, Floods};
-use super::membership::{Surroundings, workload_of};
-use super::output::{Format, print};
+use super::output::Format;
 use super::proofs::Proofs;
+use super::reporter::Reporter;
+use super::roster::Roster;
 use crate::check;
-use crate::containers::{Container, Finder, FinderConfig};
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Members, Record, Tables};
 use crate::policies::{self, LoadErrors, PolicySet, Watch, WatchError};
-use crate::report::{Aggregator, Limits, Timestamp, Violation};
 
-/// How often counts are taken out of the kernel while there are any.
-const DRAIN: Duration = Duration::from_secs(1);
-/// How often an event is told again while its count grows.
-const REPEAT: Duration = Duration::from_secs(2);
 /// How long an edit may still be going on before the folder is read.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How long a bundle that is being written is read again.
-const TRIES: u32 = 50;
-/// Rule sets kept for records that were decided by an earlier one.
-const GENERATIONS_MAX: usize = 4;
-/// Reports that wait for their container to be resolved.
-const WAITING_MAX: usize = 1024;
+/// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
+const SLEEP_BUSY: u16 = 20;
+const SLEEP_DUE: u16 = 200;
+const SLEEP_IDLE: u16 = 1000;
 
 /// What a container that is not resolved yet may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +69,12 @@ pub enum AgentError {
     /// The kernel part failed.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// This kernel does not refuse what it must, or refuses what it must not.
+    #[error("{problems}")]
+    SelfTest {
+        /// What went wrong.
+        problems: String,
+    },
     /// The system refused something that the loop needs.
     #[error("{what}: {source}")]
     System {
@@ -88,37 +85,22 @@ pub enum AgentError {
     },
 }
 
-fn system(what: &'static str) -> impl FnOnce(nix::Error) -> AgentError {
+fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> AgentError {
     move |error| AgentError::System { what, source: error.into() }
-}
-
-struct Known {
-    container: Arc<Container>,
-    started: u64,
-}
-
-struct Unresolved {
-    cgroup: u64,
-    path: String,
-    maker: u32,
-    tries: u32,
 }
 
 /// The running agent.
 pub struct Agent {
     options: Options,
+    signals: SignalFd,
     kernel: Kernel,
-    finder: Finder,
     policies: PolicySet,
-    generations: VecDeque<(u64, Arc<RuleSet>)>,
+    /// The policies' rules, and what their prohibited paths lead to.
+    rules: RuleSet,
     revision: u64,
-    known: BTreeMap<u64, Known>,
-    unresolved: Vec<Unresolved>,
-    waiting: Vec<Counted>,
-    aggregator: Aggregator,
-    floods: Floods,
+    roster: Roster,
+    reporter: Reporter,
     proofs: Proofs,
-    epoch: Instant,
     unprotected: u64,
 }
 
@@ -130,85 +112,74 @@ impl Agent {
     /// # Errors
     /// Whatever was in force before stays in force.
     pub fn start(options: Options) -> Result<Self, AgentError> {
+        // Before any thread is made, so that none is ended by them.
+        let signals = block_signals().map_err(system("block signals"))?;
         // Bad input is told first, whatever the kernel is.
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         check::prerequisites()?;
+        pass_self_test()?;
         let pins = Pins::open(&options.pin_dir)?;
         let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
-        // Lines on standard output are no objects of an API server: only the agent's memory bounds them.
-        let limits = Limits { per_container: 512, per_node: 2048, repeat: REPEAT, ..Limits::default() };
         let mut agent = Self {
-            aggregator: Aggregator::new(options.node.clone(), limits),
-            options,
+            signals,
             kernel,
-            finder: Finder::new(FinderConfig::default()),
+            rules: policies.rules.clone(),
             policies,
-            generations: VecDeque::new(),
             revision: 0,
-            known: BTreeMap::new(),
-            unresolved: Vec::new(),
-            waiting: Vec::new(),
-            floods: Floods::default(),
-            proofs: Proofs::start()
-                .map_err(|source| AgentError::System { what: "start the comparing thread", source })?,
-            epoch: Instant::now(),
+            roster: Roster::new(),
+            reporter: Reporter::new(options.node.clone(), options.format),
+            proofs: Proofs::start().map_err(system("start the comparing thread"))?,
+            options,
             unprotected: 0,
         };
-        let found = agent.scan();
+        let found = agent.roster.scan();
         agent.bring_into_force()?;
         for cgroup in found {
             agent.enter(cgroup);
-            if let Some(known) = agent.known.get(&cgroup) {
+            if let Some(known) = agent.roster.get(cgroup) {
                 agent.proofs.adopt(&agent.kernel, &known.container)?;
             }
         }
         // Once more: what was made between the first look and the tables' coming into force.
-        for cgroup in agent.scan() {
+        for cgroup in agent.roster.scan() {
             agent.enter(cgroup);
         }
         agent.say_enforcing();
         Ok(agent)
     }
 
-    /// Runs until SIGTERM or SIGINT. The pins stay.
+    /// Runs until SIGTERM or SIGINT, or until another instance takes over. The pins stay.
     ///
     /// # Errors
     /// When the loop itself cannot go on.
     pub fn run(mut self) -> Result<(), AgentError> {
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGTERM);
-        signals.add(Signal::SIGINT);
-        signals.thread_block().map_err(system("block signals"))?;
-        let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map_err(system("open a signalfd"))?;
         let mut watch = Watch::new(&self.options.policies)?;
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
-        let (mut edited, mut drained) = (None::<Instant>, Instant::now());
+        let mut edited = None::<Instant>;
         loop {
-            let stop = self.wait(&watch, &signal_fd, edited.is_some())?;
+            let ends = self.wait(&watch, edited.is_some())?;
+            // The ring buffers have one reader: whoever is in force.
+            if !self.kernel.is_in_force()? {
+                eprintln!("ending: another enforcer has taken over, or enforcement was released");
+                return Ok(());
+            }
             drop(ring.consume());
             let happened: Vec<_> = lifecycle.borrow_mut().drain(..).collect();
             for event in happened {
                 self.follow(event)?;
             }
-            self.resolve_again();
+            for cgroup in self.roster.look_again() {
+                self.resolved(cgroup);
+            }
             let reported: Vec<_> = records.borrow_mut().drain(..).collect();
             for record in reported {
-                let counted = self.floods.reported(record);
-                self.tell(counted);
-            }
-            if stop || (self.floods.is_pending() && drained.elapsed() >= DRAIN) {
-                self.drain()?;
-                drained = Instant::now();
+                self.reporter.reported(record, &self.roster);
             }
             self.proofs.finish(&self.kernel)?;
-            let due = self.aggregator.due(self.epoch.elapsed());
-            self.print(&due);
-            if stop {
-                let last = self.aggregator.flush(self.epoch.elapsed());
-                self.print(&last);
+            self.reporter.turn(&self.kernel, &self.roster, ends)?;
+            if ends {
                 return Ok(());
             }
             if watch.drain()? {
@@ -221,99 +192,80 @@ impl Agent {
         }
     }
 
-    fn wait(&self, watch: &Watch, signals: &SignalFd, edited: bool) -> Result<bool, AgentError> {
-        let busy = edited || !self.unresolved.is_empty();
-        let due = self.floods.is_pending() || self.aggregator.next_due().is_some();
-        let timeout: u16 = if busy {
-            20
-        } else if due {
-            200
+    /// True: a signal asks to end.
+    fn wait(&self, watch: &Watch, edited: bool) -> Result<bool, AgentError> {
+        let timeout = if edited || self.roster.is_incomplete() {
+            SLEEP_BUSY
+        } else if self.reporter.is_pending() {
+            SLEEP_DUE
         } else {
-            5000
+            SLEEP_IDLE
         };
         let maps = &self.kernel.skeleton().maps;
-        let mut polled = [watch.as_fd(), signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
+        let mut polled = [watch.as_fd(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         match poll(&mut polled, PollTimeout::from(timeout)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(system("wait for events")(error)),
         }
-        Ok(signals.read_signal().map_err(system("read signals"))?.is_some())
-    }
-
-    /// Adds containers that are not known yet; gives their cgroups.
-    fn scan(&mut self) -> Vec<u64> {
-        let (containers, errors) = self.finder.scan();
-        for error in errors {
-            eprintln!("container not resolved: {error}");
-        }
-        let mut found = Vec::new();
-        for container in containers {
-            let cgroup = container.cgroup_id;
-            if !self.known.contains_key(&cgroup) {
-                self.learn(container);
-                found.push(cgroup);
-            }
-        }
-        found
-    }
-
-    fn learn(&mut self, mut container: Container) {
-        if let Some(pid) = container.init_pid {
-            // What stays unknown is a foreign mount until it is known.
-            drop(self.finder.resolve_tmpfs(&mut container, pid));
-        }
-        let started = started(&container);
-        if !container.root.overlay {
-            eprintln!(
-                "container {}: its root is no overlay; files are judged by their change time against its start",
-                container.id
-            );
-        }
-        self.known.insert(container.cgroup_id, Known { container: Arc::new(container), started });
-    }
-
-    fn member_of(&self, container: &Container) -> u64 {
-        let around = Surroundings::of(container, &self.options.node);
-        select(&self.policies.rules, &workload_of(container, &around)).bits()
+        Ok(self.signals.read_signal().map_err(system("read signals"))?.is_some())
     }
 
     /// Beyond the tables' room a container is unprotected, and said to be.
     fn enter(&mut self, cgroup: u64) {
-        let Some(known) = self.known.get(&cgroup) else { return };
-        let member = self.member_of(&known.container);
-        if let Err(error) = self.kernel.enter(&known.container, member, known.started) {
+        let Some(known) = self.roster.get_mut(cgroup) else { return };
+        let member = known.member(&self.rules, &self.options.node);
+        for (path, target) in known.targets(&self.rules, member) {
+            if let Some((alias, masks)) = self.rules.prohibit_alias(&path, &target)
+                && let Err(error) = self.kernel.set_path(&alias, masks)
+            {
+                eprintln!("{path} is not prohibited by its link's name in container {}: {error}", known.container.id);
+            }
+        }
+        if let Err(error) = self.kernel.enter(&known.container, member.bits(), known.started) {
             self.unprotected += 1;
             eprintln!("container {} is unprotected ({} so far): {error}", known.container.id, self.unprotected);
         }
     }
 
+    fn resolved(&mut self, cgroup: u64) {
+        self.enter(cgroup);
+        self.reporter.resolved(&self.roster);
+    }
+
     fn unknown_member(&self) -> u64 {
-        let every: SlotMask = self.policies.rules.policies().iter().map(|policy| policy.slot).collect();
+        let every: SlotMask = self.rules.policies().iter().map(|policy| policy.slot).collect();
         match self.options.unknown_containers {
             UnknownContainers::DenyDrift => every.bits(),
-            UnknownContainers::Allow => every.bits() & !self.policies.rules.prevents().bits(),
+            UnknownContainers::Allow => every.bits() & !self.rules.prevents().bits(),
         }
     }
 
     fn bring_into_force(&mut self) -> Result<(), KernelError> {
         let generation = (u64::from(self.kernel.instance()) << 32) | (self.revision + 1);
-        let tables = Tables::encode(&self.policies.rules, generation, self.unknown_member());
-        let mut members: Members =
-            self.known.iter().map(|(cgroup, known)| (*cgroup, self.member_of(&known.container))).collect();
-        // Cgroups that turned out to be no containers stay out.
-        for cgroup in self.kernel.entered() {
-            members.entry(cgroup).or_insert(0);
+        let mut rules = self.policies.rules.clone();
+        for known in self.roster.all_mut() {
+            let member = known.member(&rules, &self.options.node);
+            for (path, target) in known.targets(&rules, member) {
+                rules.prohibit_alias(&path, &target);
+            }
         }
-        for unresolved in &self.unresolved {
-            members.remove(&unresolved.cgroup);
+        self.rules = rules;
+        let tables = Tables::encode(&self.rules, generation, self.unknown_member());
+        let mut members: Members = self
+            .roster
+            .all()
+            .map(|(cgroup, known)| (cgroup, known.member(&self.rules, &self.options.node).bits()))
+            .collect();
+        // Cgroups that turned out to be no containers stay out; those that are not resolved yet stay unknown.
+        for cgroup in self.kernel.entered() {
+            if !self.roster.is_unresolved(cgroup) {
+                members.entry(cgroup).or_insert(0);
+            }
         }
         self.kernel.enforce(&tables, &members)?;
         self.revision += 1;
-        self.generations.push_back((generation, Arc::new(self.policies.rules.clone())));
-        if self.generations.len() > GENERATIONS_MAX {
-            self.generations.pop_front();
-        }
+        self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
         Ok(())
     }
 
@@ -321,8 +273,8 @@ impl Agent {
         eprintln!(
             "enforcing: backend=BpfLsm revision={} policies={} containers={}",
             self.revision,
-            self.policies.rules.policies().len(),
-            self.known.len()
+            self.rules.policies().len(),
+            self.roster.all().len()
         );
     }
 
@@ -345,98 +297,56 @@ impl Agent {
     fn follow(&mut self, event: Lifecycle) -> Result<(), AgentError> {
         match event {
             Lifecycle::CgroupMade { cgroup, path, maker } => {
-                self.resolve(Unresolved { cgroup, path, maker, tries: 0 });
+                if let Some(found) = self.roster.made(cgroup, path, maker) {
+                    self.resolved(found);
+                }
             }
             Lifecycle::CgroupReleased { cgroup } => {
-                if let Some(known) = self.known.remove(&cgroup) {
+                if let Some(known) = self.roster.released(cgroup) {
                     self.kernel.forget(&known.container);
-                    let last = self.aggregator.forget(&known.container.id, self.epoch.elapsed());
-                    self.print(&last);
+                    self.reporter.forget(&known.container);
                 }
             }
             Lifecycle::UnknownContainer { cgroup, .. } => {
-                let waits = self.unresolved.iter().any(|unresolved| unresolved.cgroup == cgroup);
-                if !self.known.contains_key(&cgroup) && !waits {
-                    for found in self.scan() {
-                        self.enter(found);
+                if self.roster.get(cgroup).is_none() && !self.roster.is_unresolved(cgroup) {
+                    for found in self.roster.scan() {
+                        self.resolved(found);
                     }
-                    if !self.known.contains_key(&cgroup) {
+                    if self.roster.get(cgroup).is_none() {
                         eprintln!(
                             "cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered"
                         );
                         self.kernel.set_member(cgroup, 0)?;
+                        self.reporter.not_a_container(cgroup);
                     }
                 }
             }
             Lifecycle::Prove(request) => {
-                if let Some(known) = self.known.get(&request.cgroup) {
+                if let Some(known) = self.roster.get(request.cgroup) {
                     self.proofs.asked(&self.kernel, &known.container, &request)?;
                 }
             }
         }
         Ok(())
     }
+}
 
-    fn resolve(&mut self, mut unresolved: Unresolved) {
-        if self.known.contains_key(&unresolved.cgroup) {
-            return;
-        }
-        let maker = (unresolved.maker != 0).then_some(unresolved.maker);
-        match self.finder.resolve(&unresolved.path, maker) {
-            Ok(Some(container)) => {
-                let cgroup = container.cgroup_id;
-                self.learn(container);
-                self.enter(cgroup);
-                for counted in std::mem::take(&mut self.waiting) {
-                    self.tell(counted);
-                }
-            }
-            Ok(None) => {}
-            Err(error) if error.is_transient() && unresolved.tries < TRIES => {
-                unresolved.tries += 1;
-                self.unresolved.push(unresolved);
-            }
-            Err(error) => eprintln!("container not resolved: {error}"),
-        }
-    }
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
 
-    fn resolve_again(&mut self) {
-        for unresolved in std::mem::take(&mut self.unresolved) {
-            self.resolve(unresolved);
-        }
-    }
-
-    fn drain(&mut self) -> Result<(), AgentError> {
-        let (counted, _without_details) = self.floods.drain(&self.kernel)?;
-        for counted in counted {
-            self.tell(counted);
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, counted: Counted) {
-        let Some(known) = self.known.get(&counted.record.key.container) else {
-            if self.waiting.len() < WAITING_MAX {
-                self.waiting.push(counted);
-            }
-            return;
-        };
-        let key = counted.record.key;
-        let rules = self
-            .generations
-            .iter()
-            .find(|(generation, _)| *generation == key.generation)
-            .or(self.generations.back())
-            .map(|(_, rules)| Arc::clone(rules));
-        let (Some(rules), Some(violation)) = (rules, violation_of(&known.container, counted)) else { return };
-        let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
-        self.print(&events);
-    }
-
-    /// A closed standard output must not end enforcement.
-    fn print(&self, events: &[mooring_crd::DriftEvent]) {
-        if let Err(error) = print(events, self.options.format) {
-            eprintln!("{} events could not be printed: {error}", events.len());
+/// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
+fn pass_self_test() -> Result<(), AgentError> {
+    match check::self_test_apart() {
+        Ok(result) if result.passed() => Ok(()),
+        Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
+        Err(error) => {
+            eprintln!("going on without a self-test: {error}");
+            Ok(())
         }
     }
 }
@@ -449,48 +359,17 @@ fn rings(
     let (records, lifecycle) = (Rc::clone(records), Rc::clone(lifecycle));
     let maps = &kernel.skeleton().maps;
     let mut builder = RingBufferBuilder::new();
-    let failed = |step: &'static str| move |source| KernelError::Bpf { step: step.into(), source };
     builder
         .add(&maps.violations, move |bytes| {
             records.borrow_mut().extend(Record::decode(bytes));
             0
         })
-        .map_err(failed("read the violations"))?;
+        .map_err(KernelError::bpf("read the violations"))?;
     builder
         .add(&maps.lifecycle, move |bytes| {
             lifecycle.borrow_mut().extend(Lifecycle::decode(bytes));
             0
         })
-        .map_err(failed("read what happens to cgroups"))?;
-    builder.build().map_err(failed("read the ring buffers"))
-}
-
-fn violation_of(container: &Arc<Container>, counted: Counted) -> Option<Violation> {
-    let record = counted.record;
-    let now = Timestamp::now();
-    let mut argv = Vec::new();
-    for argument in &record.arguments {
-        argv.extend_from_slice(argument.as_encoded_bytes());
-        argv.push(0);
-    }
-    Some(Violation {
-        container: Arc::clone(container),
-        first_seen: now,
-        last_seen: now,
-        count: counted.count,
-        drift: SlotMask::from_bits(record.key.drift),
-        prohibited: SlotMask::from_bits(record.key.prohibited),
-        denied: SlotMask::from_bits(record.denied),
-        class: *Class::ALL.get(usize::from(record.key.class))?,
-        usage: *Use::ALL.get(usize::from(record.key.usage))?,
-        path: record.path,
-        lower_path: record.lower_path.unwrap_or_default(),
-        invoked: record.invoked.unwrap_or_default(),
-        pid: record.pid,
-        parent_pid: record.parent_pid,
-        uid: record.uid,
-        comm: record.comm,
-        parent_comm: record.parent_comm,
-        argv,
-    })
+        .map_err(KernelError::bpf("read what happens to cgroups"))?;
+    builder.build().map_err(KernelError::bpf("read the ring buffers"))
 }

@@ -6,10 +6,10 @@ mod self_test;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::KernelError;
-pub use self_test::{SelfTest, SelfTestError, self_test};
+pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
 
 /// The kernel's active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
@@ -19,7 +19,7 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const CAPABILITIES: [(&str, u32); 1] = [("CAP_SYS_ADMIN", 21)];
 
 /// What `check` prints.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// The kernel's release.
@@ -27,7 +27,7 @@ pub struct Check {
     /// Its active security modules.
     pub lsm: Option<String>,
     /// `BpfLsm`, or nothing.
-    pub backend: Option<&'static str>,
+    pub backend: Option<String>,
     /// Whether executions are refused.
     pub prevention: bool,
     /// What is in the way, each with what to do.
@@ -101,7 +101,7 @@ pub fn check() -> Check {
         Ok(result) => {
             check.prevention = result.passed();
             check.problems.extend(result.problems());
-            check.backend = check.prevention.then_some("BpfLsm");
+            check.backend = check.prevention.then(|| "BpfLsm".to_owned());
             check.self_test = Some(result);
         }
         Err(error) => check.problems.push(error.to_string()),

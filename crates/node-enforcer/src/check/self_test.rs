@@ -84,6 +84,19 @@ impl Drop for Folders {
     }
 }
 
+/// Makes the test in a process of its own, whose memory ends with it.
+///
+/// # Errors
+/// As [`self_test`].
+pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
+    let output = scratch("start the self-test", Command::new("/proc/self/exe").args(["check", "-o", "json"]).output())?;
+    let check: super::Check = scratch("read its answer", serde_json::from_slice(&output.stdout).map_err(io::Error::other))?;
+    check.self_test.ok_or_else(|| SelfTestError::Scratch {
+        what: "make the self-test",
+        source: io::Error::other(check.problems.join("; ")),
+    })
+}
+
 /// Makes the test.
 ///
 /// # Errors

@@ -12,6 +12,8 @@ use mooring_bpf::wire::{
 };
 use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel, hooks};
 
+use mooring_policy::{ListPath, PathMasks};
+
 use super::KernelError;
 use super::pins::Pins;
 use super::tables::{self, Members, Tables};
@@ -26,6 +28,19 @@ const UNPINNED_MAPS: [&str; 6] =
 pub struct LoadOptions {
     /// Where links and maps outlive the agent; `None` for a load that ends with its process.
     pub pins: Option<Pins>,
+}
+
+/// What the programs counted (`enum counter`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Violations whose first report found the ring buffer full.
+    pub lost_reports: u64,
+    /// Reports of cgroups and comparisons that found theirs full.
+    pub lost_lifecycle: u64,
+    /// Files whose names could not be found out: judged strictly.
+    pub unresolved_names: u64,
+    /// Containers that the table had no room for.
+    pub containers_full: u64,
 }
 
 /// The loaded and attached programs. They decide nothing until the first [`Kernel::enforce`].
@@ -134,6 +149,51 @@ impl Kernel {
         table
             .update(&cgroup.to_ne_bytes(), &member.to_ne_bytes(), MapFlags::ANY)
             .map_err(KernelError::bpf(format!("set the policies of cgroup {cgroup}")))
+    }
+
+    /// Adds a path to the lists in force.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn set_path(&self, path: &ListPath, masks: PathMasks) -> Result<(), KernelError> {
+        let (Some(key), rule) = (wire::path_key_of(path.as_bytes()), tables::path_rule_of(masks)) else { return Ok(()) };
+        let table = self.inner_in_force(&self.skeleton.maps.paths_tables)?;
+        table
+            .update(key.as_bytes(), rule.as_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf(format!("add {path} to the lists")))
+    }
+
+    /// Whether this load decides, and no other.
+    ///
+    /// # Errors
+    /// When the control word cannot be read.
+    pub fn is_in_force(&self) -> Result<bool, KernelError> {
+        let control = &self.skeleton.maps.control;
+        let bytes = control.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(KernelError::bpf("read the control word"))?;
+        Ok(bytes.and_then(|bytes| control::from_bytes(&bytes)).is_some_and(|now| now.instance == self.instance))
+    }
+
+    /// What the programs counted since the first of them was loaded.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        let total = |counter: wire::counter| {
+            let cpus = self
+                .skeleton
+                .maps
+                .counters
+                .lookup_percpu(&counter.0.to_ne_bytes(), MapFlags::ANY)
+                .map_err(KernelError::bpf("read the counters"))?;
+            let words = cpus.into_iter().flatten().filter_map(|bytes| bytes.try_into().ok().map(u64::from_ne_bytes));
+            Ok::<u64, KernelError>(words.sum())
+        };
+        Ok(Counters {
+            lost_reports: total(wire::counter::COUNTER_LOST_REPORTS)?,
+            lost_lifecycle: total(wire::counter::COUNTER_LOST_LIFECYCLE)?,
+            unresolved_names: total(wire::counter::COUNTER_UNRESOLVED_NAMES)?,
+            containers_full: total(wire::counter::COUNTER_CONTAINERS_FULL)?,
+        })
     }
 
     /// What is left of a container whose cgroup is gone.

@@ -8,7 +8,7 @@ mod records;
 mod tables;
 
 pub use error::KernelError;
-pub use load::{Kernel, LoadOptions};
+pub use load::{Counters, Kernel, LoadOptions};
 pub use prove::Proof;
 pub use records::{Key, Lifecycle, ProofRequest, Record};
 pub use tables::{Members, Tables};

@@ -12,7 +12,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mooring_bpf::wire::WIRE_VERSION;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use mooring_bpf::wire::{WIRE_VERSION, Wire, control};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::KernelError;
@@ -91,13 +92,25 @@ impl Pins {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(KernelError::pins(top, error)),
         };
-        // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
         for version in versions.flatten() {
+            // At once, whoever still holds a link: the kernel detaches an unpinned one only some time later.
+            switch_off(&version.path().join("maps").join("control"))?;
+            // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
             remove_tree(&version.path().join("links"))?;
             remove_tree(&version.path())?;
         }
         remove_tree(top)
     }
+}
+
+/// No load has the instance number 0.
+fn switch_off(control_map: &Path) -> Result<(), KernelError> {
+    if !control_map.exists() {
+        return Ok(());
+    }
+    let map = MapHandle::from_pinned_path(control_map).map_err(KernelError::bpf("open the control word"))?;
+    let nobody = control { instance: 0, tables: 0 };
+    map.update(&0_u32.to_ne_bytes(), nobody.as_bytes(), MapFlags::ANY).map_err(KernelError::bpf("switch enforcement off"))
 }
 
 fn remove_tree(path: &Path) -> Result<(), KernelError> {

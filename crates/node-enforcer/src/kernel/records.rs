@@ -1,8 +1,5 @@
 //! Kernel bytes to facts.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-
 use mooring_bpf::wire::{
     Wire, flood_key, lifecycle_kind, lifecycle_record, name, name_state, right_aligned, violation_record,
     zero_terminated,
@@ -35,8 +32,8 @@ pub struct Record {
     pub lower_path: Option<Vec<u8>>,
     /// The name that it was executed by.
     pub invoked: Option<Vec<u8>>,
-    /// The arguments, cut.
-    pub arguments: Vec<OsString>,
+    /// The arguments, each ended by a NUL, cut.
+    pub arguments: Vec<u8>,
 }
 
 /// What makes two violations the same (`struct flood_key`).
@@ -84,7 +81,6 @@ impl Record {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let record = violation_record::from_bytes(bytes)?;
-        let arguments = record.args.get(..record.args_len as usize).unwrap_or_default();
         Some(Self {
             key: Key::from(&record.key),
             denied: record.denied,
@@ -98,11 +94,7 @@ impl Record {
             path: name_of(&record.names[0]).unwrap_or_default(),
             lower_path: name_of(&record.names[1]),
             invoked: name_of(&record.names[2]),
-            arguments: arguments
-                .split(|byte| *byte == 0)
-                .filter(|argument| !argument.is_empty())
-                .map(|argument| OsString::from_vec(argument.to_vec()))
-                .collect(),
+            arguments: record.args.get(..record.args_len as usize).unwrap_or_default().to_vec(),
         })
     }
 }

@@ -7,12 +7,12 @@ use libbpf_rs::libbpf_sys::{BPF_F_NO_PREALLOC, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, rules};
 
-use mooring_policy::{Class, Use};
+use mooring_policy::{Class, PathMasks, Use};
 
 use super::KernelError;
 
-/// Room for distinct paths (`paths_table`).
-pub(super) const MAX_PATHS: u32 = 16384;
+/// Room for distinct paths (`paths_table`): the policies' own, and as many again that prohibited links stand for.
+pub(super) const MAX_PATHS: u32 = 32768;
 
 /// The policies of each container, by cgroup id.
 pub type Members = BTreeMap<u64, u64>;
@@ -33,8 +33,7 @@ impl Tables {
         let paths = rule_set
             .paths()
             .filter_map(|(path, masks)| {
-                let rule = path_rule { excepted: masks.excepted.bits(), prohibited: masks.prohibited.bits() };
-                Some((path_key_of(path.as_bytes())?, rule))
+                Some((path_key_of(path.as_bytes())?, path_rule_of(masks)))
             })
             .collect();
         Self {
@@ -49,6 +48,10 @@ impl Tables {
             paths,
         }
     }
+}
+
+pub(super) fn path_rule_of(masks: PathMasks) -> path_rule {
+    path_rule { excepted: masks.excepted.bits(), prohibited: masks.prohibited.bits() }
 }
 
 fn create(

@@ -11,7 +11,8 @@ use super::{EventKey, Violation, events_of};
 /// How many events there may be, and how often they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Live events of one container. A flood of names in one must not hide what happens in another.
+    /// Live events of one container, each with a path of its own; what comes then is counted in one event a policy and reason. A
+    /// flood of names in one must not hide what happens in another.
     pub per_container: usize,
     /// Live events of the node.
     pub per_node: usize,
@@ -31,15 +32,6 @@ impl Default for Limits {
 /// told at most so often.
 const VERDICT_CHANGE: Duration = Duration::from_secs(1);
 
-/// What was counted without an event of its own, since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Suppressed {
-    /// Violations of policies beyond [`Limits::per_container`].
-    pub by_container: u64,
-    /// Violations of policies beyond [`Limits::per_node`].
-    pub by_node: u64,
-}
-
 /// The live events. An event that has left (idle, or its container gone) and happens again begins at 1 under the same name: a sink
 /// that keeps objects adds to what it has. Times are durations since any moment of the caller's, by a clock that never goes back.
 #[derive(Debug)]
@@ -49,7 +41,8 @@ pub struct Aggregator {
     live: HashMap<EventKey, Live>,
     /// By container id.
     live_of: BTreeMap<String, usize>,
-    suppressed: Suppressed,
+    /// Violations that had no room in any event.
+    suppressed: u64,
 }
 
 #[derive(Debug)]
@@ -65,23 +58,29 @@ impl Aggregator {
     /// An aggregator for the node of this name.
     #[must_use]
     pub fn new(node: String, limits: Limits) -> Self {
-        Self { node, limits, live: HashMap::new(), live_of: BTreeMap::new(), suppressed: Suppressed::default() }
+        Self { node, limits, live: HashMap::new(), live_of: BTreeMap::new(), suppressed: 0 }
     }
 
     /// Takes a violation; gives the events to be told at once: those that are new, and those that went from allowed to
     /// refused or back, which no one should learn only later. `rules` are those that the kernel judged by.
     pub fn record(&mut self, violation: &Violation, rules: &RuleSet, now: Duration) -> Vec<DriftEvent> {
         let mut tell = Vec::new();
-        for (key, event) in events_of(violation, rules, &self.node) {
-            match self.live.get_mut(&key) {
-                Some(live) => tell.extend(live.add(event, now)),
-                None => {
-                    if self.has_room(&violation.container.id, violation.count.max(1), now) {
-                        *self.live_of.entry(violation.container.id.clone()).or_default() += 1;
-                        self.live.insert(key, Live { event: event.clone(), told: now, happened: now, untold: false });
-                        tell.push(event);
-                    }
+        let container_id = &violation.container.id;
+        for (mut key, mut event) in events_of(violation, rules, &self.node) {
+            let is_live = self.live.contains_key(&key);
+            if !is_live && self.is_full_for(container_id, now) {
+                (key, event) = shared(key, event);
+            }
+            if let Some(live) = self.live.get_mut(&key) {
+                tell.extend(live.add(event, now));
+            } else if self.live.len() < self.limits.per_node {
+                if !is_shared(&key) {
+                    *self.live_of.entry(container_id.clone()).or_default() += 1;
                 }
+                self.live.insert(key, Live { event: event.clone(), told: now, happened: now, untold: false });
+                tell.push(event);
+            } else {
+                self.suppressed = self.suppressed.saturating_add(violation.count.max(1));
             }
         }
         tell
@@ -129,9 +128,9 @@ impl Aggregator {
         tell
     }
 
-    /// What had no room.
+    /// Violations that had no room in any event, since the start.
     #[must_use]
-    pub fn suppressed(&self) -> Suppressed {
+    pub fn suppressed(&self) -> u64 {
         self.suppressed
     }
 
@@ -147,34 +146,24 @@ impl Aggregator {
         self.live.is_empty()
     }
 
-    /// Whether one more event of this container may live; counts what it stands for if not.
-    fn has_room(&mut self, container_id: &str, count: u64, now: Duration) -> bool {
-        let of_container = |aggregator: &Self| aggregator.live_of.get(container_id).copied().unwrap_or_default();
-        let full = |aggregator: &Self| {
-            of_container(aggregator) >= aggregator.limits.per_container
-                || aggregator.live.len() >= aggregator.limits.per_node
+    /// Whether a container has all the events that it may have.
+    fn is_full_for(&mut self, container_id: &str, now: Duration) -> bool {
+        let is_full = |aggregator: &Self| {
+            aggregator.live_of.get(container_id).is_some_and(|live| *live >= aggregator.limits.per_container)
         };
-        if full(self) {
+        if is_full(self) || self.live.len() >= self.limits.per_node {
             self.forget_idle(now);
         }
-        if of_container(self) >= self.limits.per_container {
-            self.suppressed.by_container = self.suppressed.by_container.saturating_add(count);
-            false
-        } else if self.live.len() >= self.limits.per_node {
-            self.suppressed.by_node = self.suppressed.by_node.saturating_add(count);
-            false
-        } else {
-            true
-        }
+        is_full(self)
     }
 
     /// Drops what has not happened for long, and has been told.
     fn forget_idle(&mut self, now: Duration) {
         let idle = self.limits.idle;
         let live_of = &mut self.live_of;
-        self.live.retain(|_, live| {
+        self.live.retain(|key, live| {
             let keep = live.untold || now < live.happened + idle;
-            if !keep {
+            if !keep && !is_shared(key) {
                 let id = &live.event.spec.container_id;
                 if let Some(count) = live_of.get_mut(id) {
                     *count = count.saturating_sub(1);
@@ -212,6 +201,23 @@ impl Live {
         self.untold = false;
         self.event.clone()
     }
+}
+
+/// The path of an event that stands for all further ones of its policy, container and reason. No file's path begins so.
+const OTHER_PATHS: &str = "(other paths)";
+
+fn is_shared(key: &EventKey) -> bool {
+    key.path == OTHER_PATHS.as_bytes()
+}
+
+/// The event that counts what has no room for one of its own; the process is that of the first.
+fn shared(key: EventKey, mut event: DriftEvent) -> (EventKey, DriftEvent) {
+    let key = EventKey { path: OTHER_PATHS.into(), ..key };
+    event.metadata.name = Some(key.object_name(&event.spec.pod.name));
+    event.spec.path = OTHER_PATHS.into();
+    event.spec.invoked_as = None;
+    event.spec.volume = None;
+    (key, event)
 }
 
 /// The table has no order of its own; readers and tests want one.

@@ -28,7 +28,7 @@ pub struct EventKey {
 
 impl EventKey {
     /// The name of the event's object: the same for the same key, whoever computes it, so that a restarted agent finds it again.
-    fn object_name(&self, pod: &str) -> String {
+    pub(super) fn object_name(&self, pod: &str) -> String {
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }
         };

@@ -45,7 +45,7 @@ pub struct Tried {
     pub member: u64,
     pub usage: Use,
     pub class: Class,
-    pub names: [Seen; 3],
+    pub names: [Seen; 4],
 }
 
 impl Tried {
@@ -57,6 +57,7 @@ impl Tried {
             path: self.names[0].name(),
             lower_path: self.names[1].name(),
             invoked: self.names[2].name(),
+            alias: self.names[3].name(),
         }
     }
 }
@@ -74,7 +75,7 @@ pub fn tried() -> impl Strategy<Value = Tried> {
     let member = prop_oneof![Just(u64::MAX), any::<u64>()];
     let usage = select(&Use::ALL[..]);
     let class = select(&Class::ALL[..]);
-    (member, usage, class, [seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| Tried {
+    (member, usage, class, [seen(), seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| Tried {
         member,
         usage,
         class,

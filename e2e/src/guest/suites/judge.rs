@@ -8,6 +8,7 @@ use crate::guest::error::{Result, ensure};
 use crate::guest::event::Event;
 use crate::guest::runtime::Runtime;
 use crate::guest::system::{drop_caches, poll};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the container's policies do.
@@ -41,7 +42,7 @@ const EVENT: Duration = Duration::from_secs(4);
 const PROOF: Duration = Duration::from_secs(10);
 
 /// One or the other is what programs print for EPERM and EACCES; the loader only says what it could not do.
-const REFUSALS: &[&str] = &["Operation not permitted", "Permission denied", "EPERM", "EACCES", "failed to map segment"];
+const REFUSALS: &[&str] = &["operation not permitted", "permission denied", "eperm", "eacces", "failed to map segment"];
 
 /// Runs the attack and its twin.
 pub(crate) fn judge(place: &mut Place<'_, '_>, case: &Case) -> Result<()> {
@@ -104,7 +105,8 @@ impl Place<'_, '_> {
         let ran = output.contains(TOKEN);
         if self.mode == Mode::Prevent {
             ensure(!ran, || format!("the attack ran: {}", output.trim()))?;
-            ensure(REFUSALS.iter().any(|text| output.contains(text)), || {
+            let said = output.to_lowercase();
+            ensure(REFUSALS.iter().any(|text| said.contains(text)), || {
                 format!("it did not run, but not because it was refused: {}", output.trim())
             })?;
         } else {
@@ -136,7 +138,8 @@ impl Place<'_, '_> {
         ensure(output.contains(TOKEN), || format!("the benign twin did not run: {}", output.trim()))
     }
 
-    /// Every event of this container since the case began must be one that the case explains.
+    /// Every event of this container since the case began must be one that the case explains. The count of one that an earlier
+    /// case explained may be told late.
     fn no_stray_events(&self, case: &Case, variables: &Variables, mark: usize) -> Result<()> {
         let Some(enforcer) = self.enforcer else {
             return Ok(());
@@ -151,12 +154,14 @@ impl Place<'_, '_> {
                 Expect::Allowed => false,
             }
         };
-        let stray = enforcer
-            .events_since(mark)
-            .into_iter()
-            .find(|event| event.container == self.container.id && !explained(event));
+        let events = enforcer.events_since(0);
+        let (before, since) = events.split_at(mark.min(events.len()));
+        let earlier: BTreeSet<&str> = before.iter().map(|event| event.name.as_str()).collect();
+        let stray = since.iter().find(|event| {
+            event.container == self.container.id && !earlier.contains(event.name.as_str()) && !explained(event)
+        });
         ensure(stray.is_none(), || {
-            format!("an event that nothing explains: {}", stray.map(|e| e.line).unwrap_or_default())
+            format!("an event that nothing explains: {}", stray.map(|e| e.line.as_str()).unwrap_or_default())
         })
     }
 }

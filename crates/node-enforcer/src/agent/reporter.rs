@@ -1,0 +1,204 @@
+//! From the kernel's records to events on standard output. Nothing here changes a verdict.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mooring_crd::DriftEvent;
+use mooring_policy::{Class, RuleSet, SlotMask, Use};
+
+use super::floods::{Counted, Floods};
+use super::output::{Format, print};
+use super::roster::Roster;
+use crate::containers::Container;
+use crate::kernel::{Counters, Kernel, KernelError, Record};
+use crate::report::{Aggregator, Limits, Timestamp, Violation};
+
+/// How often counts are taken out of the kernel while there are any.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How often an event is told again while its count grows.
+const REPEAT: Duration = Duration::from_secs(2);
+/// How often it is said that something was left out.
+const LEFT_OUT: Duration = Duration::from_secs(10);
+/// Rule sets kept for records that were decided by an earlier one.
+const GENERATIONS_MAX: usize = 4;
+/// Reports that wait for their container to be resolved.
+const WAITING_MAX: usize = 1024;
+
+/// What became of violations without an event of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct LeftOut {
+    kernel: Counters,
+    /// Beyond the events that the node may have.
+    suppressed: u64,
+    /// Their first report was lost, or came when there was no room for it.
+    without_details: u64,
+    /// Their container was not found out.
+    without_container: u64,
+}
+
+/// Everything between the ring buffer and standard output.
+pub(super) struct Reporter {
+    format: Format,
+    aggregator: Aggregator,
+    floods: Floods,
+    generations: VecDeque<(u64, Arc<RuleSet>)>,
+    waiting: Vec<Counted>,
+    epoch: Instant,
+    drained: Instant,
+    left_out: LeftOut,
+    told: (LeftOut, Option<Instant>),
+}
+
+impl Reporter {
+    pub(super) fn new(node: String, format: Format) -> Self {
+        // Lines on standard output are no objects of an API server: only the agent's memory bounds them.
+        let limits = Limits { per_container: 512, per_node: 2048, repeat: REPEAT, ..Limits::default() };
+        Self {
+            format,
+            aggregator: Aggregator::new(node, limits),
+            floods: Floods::default(),
+            generations: VecDeque::new(),
+            waiting: Vec::new(),
+            epoch: Instant::now(),
+            drained: Instant::now(),
+            left_out: LeftOut::default(),
+            told: (LeftOut::default(), None),
+        }
+    }
+
+    /// These rules decide from now on.
+    pub(super) fn rules_in_force(&mut self, generation: u64, rules: Arc<RuleSet>) {
+        self.generations.push_back((generation, rules));
+        if self.generations.len() > GENERATIONS_MAX {
+            self.generations.pop_front();
+        }
+    }
+
+    /// A first report of its kind.
+    pub(super) fn reported(&mut self, record: Record, roster: &Roster) {
+        let counted = self.floods.reported(record);
+        self.tell(counted, roster);
+    }
+
+    /// What waited for a container may be told now.
+    pub(super) fn resolved(&mut self, roster: &Roster) {
+        for counted in std::mem::take(&mut self.waiting) {
+            self.tell(counted, roster);
+        }
+    }
+
+    /// Nobody will ever know whose these were.
+    pub(super) fn not_a_container(&mut self, cgroup: u64) {
+        let (lost, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|counted| counted.record.key.container == cgroup);
+        self.waiting = waiting;
+        self.left_out.without_container += lost.iter().map(|counted| counted.count).sum::<u64>();
+        for counted in lost {
+            let path = String::from_utf8_lossy(&counted.record.path).into_owned();
+            eprintln!("cgroup {cgroup}: {path:?} was judged by every policy before it was known that no runtime knows the cgroup");
+        }
+    }
+
+    /// A container is gone: its last counts are told.
+    pub(super) fn forget(&mut self, container: &Container) {
+        let last = self.aggregator.forget(&container.id, self.epoch.elapsed());
+        self.print(&last);
+    }
+
+    /// Takes the kernel's counts when they are due, and tells what is due.
+    ///
+    /// # Errors
+    /// When the kernel's table cannot be read; the counts stay there.
+    pub(super) fn turn(&mut self, kernel: &Kernel, roster: &Roster, ends: bool) -> Result<(), KernelError> {
+        if ends || (self.floods.is_pending() && self.drained.elapsed() >= DRAIN) {
+            let (counted, without_details) = self.floods.drain(kernel)?;
+            for counted in counted {
+                self.tell(counted, roster);
+            }
+            self.left_out.without_details += without_details;
+            self.left_out.kernel = kernel.counters()?;
+            self.drained = Instant::now();
+        }
+        let now = self.epoch.elapsed();
+        let due = if ends { self.aggregator.flush(now) } else { self.aggregator.due(now) };
+        self.print(&due);
+        self.say_what_was_left_out(ends);
+        Ok(())
+    }
+
+    /// Whether [`Reporter::turn`] has something to do soon.
+    pub(super) fn is_pending(&self) -> bool {
+        self.floods.is_pending() || self.aggregator.next_due().is_some() || self.left_out != self.told.0
+    }
+
+    fn say_what_was_left_out(&mut self, ends: bool) {
+        self.left_out.suppressed = self.aggregator.suppressed();
+        let (told, when) = self.told;
+        if self.left_out == told || (!ends && when.is_some_and(|when| when.elapsed() < LEFT_OUT)) {
+            return;
+        }
+        let LeftOut { kernel, suppressed, without_details, without_container } = self.left_out;
+        eprintln!(
+            "left out of the events so far: {suppressed} violations beyond the events that a node may have, \
+             {without_details} without details, {without_container} without a container; since the programs were loaded: \
+             {} reports lost, {} cgroup reports lost, {} names not resolved, {} containers without room",
+            kernel.lost_reports, kernel.lost_lifecycle, kernel.unresolved_names, kernel.containers_full
+        );
+        self.told = (self.left_out, Some(Instant::now()));
+    }
+
+    fn tell(&mut self, counted: Counted, roster: &Roster) {
+        let key = counted.record.key;
+        let Some(known) = roster.get(key.container) else {
+            if self.waiting.len() < WAITING_MAX {
+                self.waiting.push(counted);
+            } else {
+                self.left_out.without_container += counted.count;
+            }
+            return;
+        };
+        let rules = self
+            .generations
+            .iter()
+            .find(|(generation, _)| *generation == key.generation)
+            .or(self.generations.back())
+            .map(|(_, rules)| Arc::clone(rules));
+        let (Some(rules), Some(violation)) = (rules, violation_of(&known.container, counted)) else { return };
+        let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
+        self.print(&events);
+    }
+
+    /// A closed standard output must not end enforcement.
+    fn print(&self, events: &[DriftEvent]) {
+        if let Err(error) = print(events, self.format) {
+            eprintln!("{} events could not be printed: {error}", events.len());
+        }
+    }
+}
+
+fn violation_of(container: &Arc<Container>, counted: Counted) -> Option<Violation> {
+    let record = counted.record;
+    let now = Timestamp::now();
+    Some(Violation {
+        container: Arc::clone(container),
+        first_seen: now,
+        last_seen: now,
+        count: counted.count,
+        drift: SlotMask::from_bits(record.key.drift),
+        prohibited: SlotMask::from_bits(record.key.prohibited),
+        denied: SlotMask::from_bits(record.denied),
+        class: *Class::ALL.get(usize::from(record.key.class))?,
+        usage: *Use::ALL.get(usize::from(record.key.usage))?,
+        path: record.path,
+        lower_path: record.lower_path.unwrap_or_default(),
+        invoked: record.invoked.unwrap_or_default(),
+        pid: record.pid,
+        parent_pid: record.parent_pid,
+        uid: record.uid,
+        comm: record.comm,
+        parent_comm: record.parent_comm,
+        argv: record.arguments,
+    })
+}

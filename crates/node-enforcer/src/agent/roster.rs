@@ -1,0 +1,185 @@
+//! The containers that the agent knows, and those that it has yet to find out about.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mooring_policy::{RuleSet, SlotMask, select};
+
+use super::adopt::started;
+use super::links::OpenRoot;
+use super::membership::{Surroundings, workload_of};
+use crate::containers::{Container, Finder, FinderConfig};
+
+/// How often a bundle that is being written is read again.
+const TRIES: u32 = 50;
+/// How long the runtime may take from the container's cgroup to its mounts.
+const SET_UP: Duration = Duration::from_secs(60);
+
+/// A container that the agent knows.
+pub(super) struct Known {
+    /// What its runtime says.
+    pub(super) container: Arc<Container>,
+    /// Its start, in seconds of the epoch.
+    pub(super) started: u64,
+    /// Prohibited paths that lead to another file in its root, and that file: as first seen, whatever it makes of them later.
+    targets: BTreeMap<String, Option<String>>,
+    /// Some of its volumes are made by the runtime later; until when they are looked for.
+    incomplete_until: Option<Instant>,
+}
+
+impl Known {
+    /// The slots of its policies.
+    pub(super) fn member(&self, rules: &RuleSet, node: &str) -> SlotMask {
+        let around = Surroundings::of(&self.container, node);
+        select(rules, &workload_of(&self.container, &around))
+    }
+
+    /// Prohibited paths and the files that they lead to in its root, for the policies of `member`.
+    pub(super) fn targets(&mut self, rules: &RuleSet, member: SlotMask) -> Vec<(String, String)> {
+        if (member & rules.prohibit_lists()).is_empty() {
+            return Vec::new();
+        }
+        let prohibited = rules.paths().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
+        let new: Vec<_> = prohibited.map(|(path, _)| path.as_str()).filter(|path| !self.targets.contains_key(*path)).collect();
+        if let Some(root) = (!new.is_empty()).then(|| OpenRoot::open(&self.container.root.path)).flatten() {
+            self.targets.extend(new.into_iter().map(|path| (path.to_owned(), root.target(path))));
+        }
+        self.targets.iter().filter_map(|(path, target)| Some((path.clone(), target.clone()?))).collect()
+    }
+}
+
+struct Unresolved {
+    cgroup: u64,
+    path: String,
+    maker: Option<u32>,
+    tries: u32,
+}
+
+/// All of them, by cgroup id.
+pub(super) struct Roster {
+    finder: Finder,
+    known: BTreeMap<u64, Known>,
+    unresolved: Vec<Unresolved>,
+}
+
+impl Roster {
+    pub(super) fn new() -> Self {
+        Self { finder: Finder::new(FinderConfig::default()), known: BTreeMap::new(), unresolved: Vec::new() }
+    }
+
+    pub(super) fn get(&self, cgroup: u64) -> Option<&Known> {
+        self.known.get(&cgroup)
+    }
+
+    pub(super) fn get_mut(&mut self, cgroup: u64) -> Option<&mut Known> {
+        self.known.get_mut(&cgroup)
+    }
+
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = (u64, &Known)> {
+        self.known.iter().map(|(cgroup, known)| (*cgroup, known))
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Known> {
+        self.known.values_mut()
+    }
+
+    /// Whether it is still to be found out what this cgroup is.
+    pub(super) fn is_unresolved(&self, cgroup: u64) -> bool {
+        self.unresolved.iter().any(|unresolved| unresolved.cgroup == cgroup)
+    }
+
+    /// Whether [`Roster::look_again`] may find something.
+    pub(super) fn is_incomplete(&self) -> bool {
+        !self.unresolved.is_empty() || self.known.values().any(|known| known.incomplete_until.is_some())
+    }
+
+    /// Learns containers that are not known yet; gives their cgroups.
+    pub(super) fn scan(&mut self) -> Vec<u64> {
+        let (containers, errors) = self.finder.scan();
+        for error in errors {
+            eprintln!("container not resolved: {error}");
+        }
+        let new: Vec<_> = containers.into_iter().filter(|found| !self.known.contains_key(&found.cgroup_id)).collect();
+        new.into_iter().map(|container| self.learn(container)).collect()
+    }
+
+    /// A cgroup was made by process `maker` (0: not known). Gives it once it is known to be a container's.
+    pub(super) fn made(&mut self, cgroup: u64, path: String, maker: u32) -> Option<u64> {
+        self.resolve(Unresolved { cgroup, path, maker: (maker != 0).then_some(maker), tries: 0 })
+    }
+
+    /// A cgroup is gone.
+    pub(super) fn released(&mut self, cgroup: u64) -> Option<Known> {
+        self.unresolved.retain(|unresolved| unresolved.cgroup != cgroup);
+        self.known.remove(&cgroup)
+    }
+
+    /// Looks again at what was not there before; gives the containers that are new, or have more volumes than before.
+    pub(super) fn look_again(&mut self) -> Vec<u64> {
+        let mut found: Vec<u64> =
+            std::mem::take(&mut self.unresolved).into_iter().filter_map(|unresolved| self.resolve(unresolved)).collect();
+        for (cgroup, known) in &mut self.known {
+            let Some(until) = known.incomplete_until else { continue };
+            let mut container = Container::clone(&known.container);
+            if container.init_pid.is_none()
+                && let Ok(Some(now)) = self.finder.resolve(&container.cgroup, None)
+            {
+                container.init_pid = now.init_pid;
+            }
+            let left = match container.init_pid {
+                Some(pid) => self.finder.resolve_tmpfs(&mut container, pid).unwrap_or(usize::MAX),
+                None => usize::MAX,
+            };
+            if left == 0 || Instant::now() > until {
+                known.incomplete_until = None;
+            }
+            if container.volumes != known.container.volumes {
+                found.push(*cgroup);
+            }
+            known.container = Arc::new(container);
+        }
+        found
+    }
+
+    fn resolve(&mut self, mut unresolved: Unresolved) -> Option<u64> {
+        if self.known.contains_key(&unresolved.cgroup) {
+            return None;
+        }
+        match self.finder.resolve(&unresolved.path, unresolved.maker) {
+            Ok(found) => found.map(|container| self.learn(container)),
+            Err(error) if error.is_transient() && unresolved.tries < TRIES => {
+                unresolved.tries += 1;
+                self.unresolved.push(unresolved);
+                None
+            }
+            Err(error) => {
+                eprintln!("container not resolved: {error}");
+                None
+            }
+        }
+    }
+
+    fn learn(&mut self, mut container: Container) -> u64 {
+        let left = match container.init_pid {
+            Some(pid) => self.finder.resolve_tmpfs(&mut container, pid).unwrap_or(usize::MAX),
+            None => container.volumes.iter().filter(|volume| volume.file.is_none()).count(),
+        };
+        if !container.root.overlay {
+            eprintln!(
+                "container {}: its root is no overlay; files are judged by their change time against its start",
+                container.id
+            );
+        }
+        let cgroup = container.cgroup_id;
+        let known = Known {
+            started: started(&container),
+            container: Arc::new(container),
+            targets: BTreeMap::new(),
+            // What stays unknown is a foreign mount until it is known.
+            incomplete_until: (left > 0).then(|| Instant::now() + SET_UP),
+        };
+        self.known.insert(cgroup, known);
+        cgroup
+    }
+}

@@ -1,0 +1,50 @@
+//! What a prohibited path stands for where it is a link.
+
+use mooring_crd::policy_from_value;
+use mooring_policy::{Attempt, Class, Name, NodeDefaults, RuleSet, SlotMask, Use, compile, judge};
+use serde_json::json;
+
+fn rules() -> RuleSet {
+    let policy = |name: &str, paths: &[&str]| {
+        let prohibited: Vec<_> = paths.iter().map(|path| json!({"path": path})).collect();
+        policy_from_value(json!({
+            "apiVersion": mooring_crd::API_VERSION, "kind": mooring_crd::POLICY_KIND, "metadata": {"name": name},
+            "spec": {"detect": {"prohibitedBinaries": prohibited}},
+        }))
+        .unwrap()
+    };
+    compile(&[policy("a", &["/bin/nc"]), policy("b", &["/usr/bin/nc", "/bin/wget"])], NodeDefaults::default()).rules
+}
+
+fn prohibited(rules: &RuleSet, alias: &str) -> u64 {
+    let attempt = Attempt {
+        member: SlotMask::from_bits(0b11),
+        usage: Use::Execute,
+        class: Class::Image,
+        path: Name::Path(b"/bin/busybox"),
+        lower_path: Name::None,
+        invoked: Name::None,
+        alias: Name::Path(alias.as_bytes()),
+    };
+    judge(rules, &attempt).prohibited.bits()
+}
+
+#[test]
+fn a_link_prohibits_its_program_by_its_name_and_by_no_other() {
+    let mut rules = rules();
+    assert_eq!(prohibited(&rules, "/bin/busybox/nc"), 0);
+    assert!(rules.prohibit_alias("/bin/nc", "/bin/busybox").is_some());
+    assert_eq!(prohibited(&rules, "/bin/busybox/nc"), 0b01);
+    assert_eq!(prohibited(&rules, "/bin/busybox/wget"), 0);
+    assert_eq!(prohibited(&rules, "/bin/other/nc"), 0);
+    assert_eq!(rules.prohibit_alias("/bin/nc", "/bin/busybox"), None, "nothing new");
+    let (alias, masks) = rules.prohibit_alias("/usr/bin/nc", "/bin/busybox").unwrap();
+    assert_eq!((alias.as_str(), masks.prohibited.bits()), ("/bin/busybox/nc", 0b11));
+}
+
+#[test]
+fn a_path_in_no_list_stands_for_nothing_and_a_long_one_fits_no_key() {
+    let mut rules = rules();
+    assert_eq!(rules.prohibit_alias("/bin/ls", "/bin/busybox"), None);
+    assert_eq!(rules.prohibit_alias("/bin/nc", &format!("/{}", "d".repeat(254))), None);
+}
