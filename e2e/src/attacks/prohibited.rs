@@ -2,7 +2,7 @@
 //!
 //! Asked for `--help`, busybox answers with its own name: then it ran.
 
-use super::case::{Case, PathRule, Profile, Reason, allowed, refused};
+use super::case::{Between, Case, PathRule, Profile, Reason, allowed, refused};
 
 const PROHIBITED: &[Reason] = &[Reason::ProhibitedBinary];
 const TWIN_APPLET: &str = "/bin/wc --help 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN";
@@ -38,6 +38,24 @@ pub(crate) const CASES: &[Case] = &[
     )
     .run("$X")
     .twin("$V"),
+    prohibited("prohibited/renamed-then-evicted", "mv /fix/prohibited/evicted $X")
+        .between(Between::DropCaches)
+        .run("$X")
+        .twin("$V"),
+    applet(
+        "prohibited/script-interpreter-applet",
+        "printf '#!/bin/nc --help\n' > /vol/$$; chmod 755 /vol/$$; /vol/$$ > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
+    )
+    .twin("printf '#!/bin/wc --help\n' > /vol/$$; chmod 755 /vol/$$; /vol/$$ 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN"),
+    applet(
+        "prohibited/path-of-3000-bytes",
+        "p=$(printf '/.%.0s' $(seq 1500)); $p/bin/nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
+    )
+    .twin("p=$(printf '/.%.0s' $(seq 1500)); $p/bin/wc --help 2>&1 | grep -q BusyBox && echo PAYLOAD-RAN"),
+    applet(
+        "prohibited/link-to-the-link",
+        "ln -s /bin/nc $D/nc; $D/nc --help > out 2>&1; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",
+    ),
     applet(
         "prohibited/busybox-applet",
         "/bin/nc --help 2>&1 | cat > out; cat out; grep -q BusyBox out && echo PAYLOAD-RAN",

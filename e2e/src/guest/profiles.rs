@@ -28,6 +28,7 @@ const PROHIBITED: &[&str] = &[
     "/fix/prohibited/linked",
     "/fix/prohibited/symlinked",
     "/fix/prohibited/moved",
+    "/fix/prohibited/evicted",
     "/fix/prohibited/cat",
 ];
 

@@ -120,4 +120,31 @@ static __always_inline void classify(struct subject *subject, struct target *tar
 	target->file_class = target->volume ? CLASS_VOLUME_BINARY : CLASS_FOREIGN_MOUNT;
 }
 
+/* Is the program that the current task runs neither of the container's root nor of its volumes? */
+__noinline int runs_foreign_program(__u64 cgroup)
+{
+	struct container *container = bpf_map_lookup_elem(&containers, &cgroup);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	__u32 dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
+
+	if (!container || !dentry)
+		return 0;
+	if (dev == container->root_dev &&
+	    ((container->flags & CONTAINER_ROOT_OVERLAY) ||
+	     BPF_CORE_READ(file, f_path.mnt, mnt_root, d_inode, i_ino) == container->root_inode))
+		return 0;
+	return find_volume(cgroup, dev, (__u64)dentry) == 0;
+}
+
+/*
+ * Still the container runtime on its way into the container: it sees the host's root, and runs a program that the container
+ * does not have. Whoever was in the container runs one of its programs, until it is allowed to execute another.
+ */
+static __always_inline bool is_runtime(struct task_struct *task, struct subject *subject)
+{
+	return sees_host_root(task) && runs_foreign_program(subject->cgroup) > 0;
+}
+
 #endif

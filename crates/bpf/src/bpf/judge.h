@@ -37,8 +37,8 @@ static __always_inline void ask_for_proof(struct scratch *scratch)
 		record->lower_inode = BPF_CORE_READ(inode, i_ino);
 		record->lower_dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	}
-	bpf_probe_read_kernel(record->path, NAME_LEN, &scratch->record.names[NAME_INDEX_PATH].key);
-	bpf_probe_read_kernel(record->lower_path, NAME_LEN, &scratch->record.names[NAME_INDEX_LOWER].key);
+	bpf_probe_read_kernel(record->path, NAME_LEN, &scratch->names[NAME_INDEX_PATH].key);
+	bpf_probe_read_kernel(record->lower_path, NAME_LEN, &scratch->names[NAME_INDEX_LOWER].key);
 	bpf_ringbuf_submit(record, 0);
 }
 
@@ -72,12 +72,12 @@ __noinline int judge_slowly(__u32 slot)
 	record = &scratch->record;
 	verdict = &scratch->verdict;
 	if (request->by_names) {
-		path_state = record->names[NAME_INDEX_PATH].state;
+		path_state = scratch->names[NAME_INDEX_PATH].state;
 		/* A foreign mount's file is in no list: whoever may mount could give it any path. */
 		if (request->file_class == CLASS_FOREIGN_MOUNT)
-			record->names[NAME_INDEX_PATH].state = NAME_NONE;
-		judge_by_names(&tables, request->member, request->use, request->file_class, record->names, verdict);
-		record->names[NAME_INDEX_PATH].state = path_state;
+			scratch->names[NAME_INDEX_PATH].state = NAME_NONE;
+		judge_by_names(&tables, request->member, request->use, request->file_class, scratch->names, verdict);
+		scratch->names[NAME_INDEX_PATH].state = path_state;
 		if (!(verdict->drift | verdict->prohibited))
 			return 0;
 	} else {
@@ -105,6 +105,10 @@ __noinline int tell(__u32 slot)
 	if (!scratch->request.tell)
 		return 0;
 	scratch->record.denied = scratch->verdict.denied;
+	for (int i = 0; i < NAMES_TOLD; i++) {
+		scratch->record.name_states[i] = scratch->names[i].state;
+		scratch->record.names[i] = scratch->names[i].key;
+	}
 	fill_process(&scratch->record);
 	fill_arguments(slot);
 	send_violation(&scratch->record);

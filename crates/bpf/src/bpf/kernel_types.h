@@ -208,19 +208,18 @@ struct files_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	struct file *exe_file;
 };
 
 struct task_struct {
 	int pid;
 	int tgid;
-	__u64 start_time;
 	char comm[16];
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct css_set *cgroups;
 	struct task_struct *real_parent;
-	struct task_struct *group_leader;
 	void *stack;
 };
 

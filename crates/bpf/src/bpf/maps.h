@@ -103,14 +103,6 @@ struct {
 	__type(value, __u64);
 } clean_marks SEC(".maps");
 
-/* Tasks of a container runtime that are about to become a container. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u32);
-	__type(value, struct runtime_task);
-} runtime_tasks SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

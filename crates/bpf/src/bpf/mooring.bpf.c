@@ -84,7 +84,7 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 		if (sees_host_root(task) || !is_in_force() || !enter_unknown_container(task, &subject))
 			return 0;
 	}
-	if (!decides(&tables) || is_runtime(task, USE_EXECUTE))
+	if (!decides(&tables) || is_runtime(task, &subject))
 		return 0;
 	file = bprm->file;
 	{
@@ -125,7 +125,7 @@ static __always_inline bool open_for_execution(struct file *file)
 	struct executing *noted;
 
 	if (!find_container(cgroup_of(task), &subject) || is_opened_by_overlayfs(file, target.inode) || !decides(&tables) ||
-	    is_runtime(task, USE_EXECUTE))
+	    is_runtime(task, &subject))
 		return false;
 	noted = executing_of(task);
 	if (noted && noted->mm == (__u64)READ(task, mm))
@@ -155,7 +155,7 @@ static __always_inline bool judge_mapping(struct target *target)
 	struct tables tables = {};
 	struct executing *noted;
 
-	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, USE_MAP))
+	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, &subject))
 		return 0;
 	/* The program itself, mapped by execve, was judged as a program. */
 	noted = executing_of(task);
@@ -353,51 +353,6 @@ int BPF_PROG(mooring_cgroup_release, struct cgroup *cgroup, const char *path)
 		return 0;
 	record->cgroup = id;
 	bpf_ringbuf_submit(record, 0);
-	return 0;
-}
-
-static __always_inline bool is_in_container(struct task_struct *task)
-{
-	struct subject subject = {};
-
-	return find_container(cgroup_of(task), &subject);
-}
-
-/* A runtime puts its child into the container's cgroup: who comes from outside is the runtime until it executes something inside. */
-SEC("tp_btf/cgroup_attach_task")
-int BPF_PROG(mooring_cgroup_attach_task, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
-{
-	struct task_struct *leader;
-
-	if (!is_in_force() || is_in_container(current_task()))
-		return 0;
-	leader = task->group_leader;
-	mark_runtime_task(task->tgid, leader->start_time, bpf_ktime_get_ns());
-	return 0;
-}
-
-/* Children of the runtime are the runtime; and so is a child that it made right in the container's cgroup (CLONE_INTO_CGROUP). */
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(mooring_sched_process_fork, struct task_struct *parent, struct task_struct *child)
-{
-	struct cgroup *from, *into;
-	__u32 tgid = parent->tgid;
-
-	if (child->tgid == tgid)
-		return 0;
-	from = parent->cgroups->dfl_cgrp;
-	into = child->cgroups->dfl_cgrp;
-	if (from != into) {
-		if (is_in_force() && !is_in_container(parent))
-			mark_runtime_task(child->tgid, child->start_time, bpf_ktime_get_ns());
-		return 0;
-	}
-	if (is_marked_runtime_task(tgid, parent->group_leader->start_time) && is_in_force()) {
-		struct runtime_task *mark = bpf_map_lookup_elem(&runtime_tasks, &tgid);
-
-		if (mark)
-			mark_runtime_task(child->tgid, child->start_time, mark->entered);
-	}
 	return 0;
 }
 

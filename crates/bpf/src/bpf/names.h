@@ -63,7 +63,7 @@ __noinline int walk_up(__u32 slot, __u32 index)
 
 	if (!scratch || index >= NAMES)
 		return -1;
-	name = &scratch->record.names[index];
+	name = &scratch->names[index];
 	dentry = (struct dentry *)scratch->walk.dentry;
 	stop = (struct dentry *)scratch->walk.stop;
 	mount = (struct mount *)scratch->walk.mount;
@@ -92,7 +92,8 @@ __noinline int walk_up(__u32 slot, __u32 index)
 			return -1;
 		}
 		if (parent == dentry) {
-			name->state = NAME_PATH;
+			/* What has a place to stop at and ends elsewhere is connected to nothing: found by its number, not by its name. */
+			name->state = stop ? NAME_UNRESOLVED : NAME_PATH;
 			return 0;
 		}
 		bpf_core_read(&leaf.len, sizeof(leaf.len), &dentry->d_name.len);
@@ -127,7 +128,7 @@ __noinline int name_path(__u32 slot)
 	if (!scratch)
 		return -1;
 	request = &scratch->request;
-	name = &scratch->record.names[NAME_INDEX_PATH];
+	name = &scratch->names[NAME_INDEX_PATH];
 	clear_name(name);
 	inode = (struct inode *)request->inode;
 	if (request->file_class == CLASS_FILELESS && (BPF_CORE_READ(inode, i_sb, s_flags) & SB_KERNMOUNT)) {
@@ -176,7 +177,7 @@ __noinline int name_lower(__u32 slot)
 
 	if (!scratch)
 		return -1;
-	clear_name(&scratch->record.names[NAME_INDEX_LOWER]);
+	clear_name(&scratch->names[NAME_INDEX_LOWER]);
 	inode = (struct inode *)scratch->request.inode;
 	scratch->lower_inode = 0;
 	if (scratch->request.dev != scratch->request.root_dev || !scratch->request.root_is_overlay || !upper_of(inode))
@@ -186,7 +187,7 @@ __noinline int name_lower(__u32 slot)
 	if (!lower.inode)
 		return 0;
 	if (!lower.dentry || !lower.root) {
-		scratch->record.names[NAME_INDEX_LOWER].state = NAME_UNRESOLVED;
+		scratch->names[NAME_INDEX_LOWER].state = NAME_UNRESOLVED;
 		return -1;
 	}
 	scratch->walk.dentry = (__u64)lower.dentry;
@@ -204,7 +205,7 @@ __noinline int name_invoked(__u32 slot)
 
 	if (!scratch)
 		return -1;
-	name = &scratch->record.names[NAME_INDEX_INVOKED];
+	name = &scratch->names[NAME_INDEX_INVOKED];
 	clear_name(name);
 	scratch->invoked_len = 0;
 	if (!scratch->request.invoked)
@@ -232,12 +233,12 @@ __noinline int name_alias(__u32 slot)
 
 	if (!scratch)
 		return -1;
-	name = &scratch->record.names[NAME_INDEX_ALIAS];
+	name = &scratch->names[NAME_INDEX_ALIAS];
 	clear_name(name);
 	length = scratch->invoked_len;
-	base = &scratch->record.names[NAME_INDEX_LOWER];
+	base = &scratch->names[NAME_INDEX_LOWER];
 	if (base->state != NAME_PATH)
-		base = &scratch->record.names[NAME_INDEX_PATH];
+		base = &scratch->names[NAME_INDEX_PATH];
 	if (!length || base->state != NAME_PATH)
 		return 0;
 	for (__u32 i = 0; i < NAME_LEN && leaf < length; i++) {

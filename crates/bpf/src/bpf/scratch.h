@@ -40,6 +40,7 @@ struct scratch {
 	struct walk walk;
 	struct verdict verdict;
 	__u64 lower_inode;
+	struct name names[NAMES];
 	struct violation_record record;
 	__u32 invoked_len; /* without its zero */
 	__u8 invoked[PATH_MAX];

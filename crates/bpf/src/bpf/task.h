@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* Whose container is a task in, and is it still the container runtime? */
+/* Whose container is a task in, and what does it see? */
 #ifndef MOORING_TASK_H
 #define MOORING_TASK_H
 
@@ -8,9 +8,6 @@
 
 /* A nested cgroup this deep inherits no policy: cgroup.max.depth of a container is the place to forbid it. */
 #define CGROUP_DEPTH 32
-
-/* The runtime sets a container up in this time; a mark that is older exempts nobody. */
-#define RUNTIME_TASK_NS (300ULL * 1000 * 1000 * 1000)
 
 #define HAS_TASK_BTF bpf_core_enum_value_exists(enum bpf_func_id___known, BPF_FUNC_get_current_task_btf___known)
 
@@ -86,34 +83,6 @@ static __always_inline bool sees_host_root(struct task_struct *task)
 		return false;
 	sb = READ(inode, i_sb);
 	return sb && READ(sb, s_dev) == host_root_dev && READ(inode, i_ino) == host_root_inode;
-}
-
-static __always_inline bool is_marked_runtime_task(__u32 tgid, __u64 start_time)
-{
-	struct runtime_task *mark = bpf_map_lookup_elem(&runtime_tasks, &tgid);
-
-	return mark && mark->start_time == start_time && bpf_ktime_get_ns() - mark->entered < RUNTIME_TASK_NS;
-}
-
-static __always_inline void mark_runtime_task(__u32 tgid, __u64 start_time, __u64 entered)
-{
-	struct runtime_task mark = {.start_time = start_time, .entered = entered};
-
-	bpf_map_update_elem(&runtime_tasks, &tgid, &mark, BPF_ANY);
-}
-
-/* Still the container runtime, on its way into the container. Ends at its first exec that does not see the host's root. */
-static __always_inline bool is_runtime(struct task_struct *task, __u32 use)
-{
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct task_struct *leader = READ(task, group_leader);
-
-	if (!leader || !is_marked_runtime_task(tgid, READ(leader, start_time)))
-		return false;
-	if (use == USE_MAP || sees_host_root(task))
-		return true;
-	bpf_map_delete_elem(&runtime_tasks, &tgid);
-	return false;
 }
 
 #endif

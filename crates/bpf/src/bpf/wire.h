@@ -49,6 +49,7 @@ enum name_index {
 	NAME_INDEX_PATH = 0,  /* in the container's root or volume */
 	NAME_INDEX_LOWER = 1, /* of the image's own file, when it was copied up */
 	NAME_INDEX_INVOKED = 2,
+	NAMES_TOLD = 3,
 	NAME_INDEX_ALIAS = 3, /* the file's own path, "/", and the last component of the name it was invoked with */
 	NAMES = 4,
 };
@@ -162,7 +163,9 @@ struct violation_record {
 	__u8 comm[COMM_LEN];
 	__u8 parent_comm[COMM_LEN];
 	__u64 aggregated; /* 0: this record is not in the floods table, count it as one */
-	struct name names[NAMES];
+	__u32 name_states[NAMES_TOLD]; /* enum name_state */
+	__u32 zero;
+	struct path_key names[NAMES_TOLD];
 	__u8 args[ARGS_LEN + ARG_LEN]; /* args_len bytes, each argument with its zero, each cut to ARG_LEN */
 };
 
@@ -193,11 +196,6 @@ enum counter {
 	COUNTER_UNRESOLVED_NAMES = 2,
 	COUNTER_CONTAINERS_FULL = 3,
 	COUNTERS = 4,
-};
-
-struct runtime_task {
-	__u64 start_time; /* ns; guards against a reused pid */
-	__u64 entered;    /* ns since boot */
 };
 
 /* The program that a task was last allowed to execute: its own mapping is no library, and what it opens for execution next is its interpreter. */

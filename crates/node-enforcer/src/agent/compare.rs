@@ -1,8 +1,10 @@
 //! Compares copied-up files with the image's, off the exec path.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 
@@ -13,31 +15,60 @@ use crate::containers::{Container, FileId, identity_of};
 
 /// Larger files stay what they are: modified.
 const BYTES_MAX: u64 = 256 << 20;
-/// Comparisons that wait; more are asked for again by the next exec after a write.
+/// Files that wait; more are asked for again by the next exec after a write.
 const WAITING_MAX: usize = 1024;
+/// Entries of the image's layers that are looked through for one file.
+const ENTRIES_MAX: usize = 500_000;
 /// File systems whose reads can hang or lie: FUSE, NFS, CIFS, SMB2, 9p, Ceph, AFS (include/uapi/linux/magic.h).
 const REMOTE: [i64; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
 
-/// Two open files that are to be compared.
+/// Two files that are to be compared.
+pub(super) struct Wanted {
+    /// Whose they are.
+    pub(super) container: Arc<Container>,
+    /// The path in its root.
+    pub(super) path: PathBuf,
+    /// The path in the image's layers, as far as it is known.
+    pub(super) lower_path: PathBuf,
+    /// The image's file, where the kernel knows it.
+    pub(super) lower: Option<FileId>,
+}
+
+/// The same, open.
 pub(super) struct Pair {
     /// The file in the container's root.
-    pub file: File,
+    pub(super) file: File,
     /// The image's.
-    pub lower: File,
+    lower: File,
+    /// Which one that is.
+    pub(super) lower_id: FileId,
 }
 
-/// What came of it; the file is still open, so its inode is the one that was compared.
-pub(super) struct Compared {
-    /// The file in the container's root.
-    pub file: File,
-    /// Whether every byte is the same.
-    pub equal: bool,
+/// What the thread is asked to do.
+pub(super) enum Task {
+    /// Find and open two files.
+    Open(Wanted),
+    /// Compare them.
+    Compare(Pair),
 }
 
-/// One thread that reads.
+/// What it has done.
+pub(super) enum Done {
+    /// The files are open.
+    Opened(Pair),
+    /// They are equal in every byte, or not; the file is still open, so its inode is the one that was compared.
+    Compared {
+        /// The file in the container's root.
+        file: File,
+        /// Whether they are.
+        equal: bool,
+    },
+}
+
+/// One thread that opens and reads: what hangs there holds nothing else up.
 pub(super) struct Comparer {
-    pairs: SyncSender<Pair>,
-    results: Receiver<Compared>,
+    tasks: SyncSender<Task>,
+    done: Receiver<Done>,
 }
 
 impl Comparer {
@@ -46,28 +77,35 @@ impl Comparer {
     /// # Errors
     /// When the system has no room for a thread.
     pub(super) fn start() -> io::Result<Self> {
-        let (pairs, waiting) = sync_channel::<Pair>(WAITING_MAX);
-        let (done, results) = channel();
+        let (tasks, waiting) = sync_channel::<Task>(WAITING_MAX);
+        let (sender, done) = channel();
         thread::Builder::new().name("compare".into()).stack_size(128 << 10).spawn(move || {
-            for pair in waiting {
-                let equal = same_content(&pair.file, &pair.lower).unwrap_or(false);
-                if done.send(Compared { file: pair.file, equal }).is_err() {
+            for task in waiting {
+                let result = match task {
+                    // What cannot be opened stays what it is.
+                    Task::Open(wanted) => open_pair(&wanted).ok().map(Done::Opened),
+                    Task::Compare(pair) => {
+                        let equal = same_content(&pair.file, &pair.lower).unwrap_or(false);
+                        Some(Done::Compared { file: pair.file, equal })
+                    }
+                };
+                if result.is_some_and(|result| sender.send(result).is_err()) {
                     return;
                 }
             }
         })?;
-        Ok(Self { pairs, results })
+        Ok(Self { tasks, done })
     }
 
     /// False: too many wait already.
     #[must_use]
-    pub(super) fn compare(&self, pair: Pair) -> bool {
-        !matches!(self.pairs.try_send(pair), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
+    pub(super) fn ask(&self, task: Task) -> bool {
+        !matches!(self.tasks.try_send(task), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
     }
 
-    /// What has been compared since the last call.
-    pub(super) fn finished(&self) -> impl Iterator<Item = Compared> {
-        self.results.try_iter()
+    /// What has been done since the last call.
+    pub(super) fn done(&self) -> impl Iterator<Item = Done> {
+        self.done.try_iter()
     }
 }
 
@@ -80,13 +118,13 @@ fn open_in(root: &Path, path: &Path) -> io::Result<File> {
     Ok(File::from(openat2(&top, path, how)?))
 }
 
-/// The file at `path` in the container's root, and the image's file at `lower_path` in its topmost layer that has one.
+/// The file in the container's root, and the image's.
 ///
 /// # Errors
 /// When either cannot be opened, is no regular file, is too large, or lies on a file system that cannot be trusted to answer.
-pub(super) fn open_pair(container: &Container, path: &Path, lower_path: &Path) -> io::Result<(Pair, FileId)> {
-    let file = open_in(&container.root.path, path)?;
-    let (lower, place) = open_lower(container, lower_path)?;
+fn open_pair(wanted: &Wanted) -> io::Result<Pair> {
+    let file = open_in(&wanted.container.root.path, &wanted.path)?;
+    let (lower, lower_id) = open_lower(wanted)?;
     let (ours, theirs) = (file.metadata()?, lower.metadata()?);
     if !ours.is_file() || !theirs.is_file() || ours.len() > BYTES_MAX {
         return Err(io::Error::other("no regular file, or too large to compare"));
@@ -94,18 +132,48 @@ pub(super) fn open_pair(container: &Container, path: &Path, lower_path: &Path) -
     if REMOTE.contains(&fstatfs(&lower)?.filesystem_type().0) {
         return Err(io::Error::other("the image lies on a network or FUSE file system"));
     }
-    let identity = identity_of(&place).map_err(io::Error::other)?;
-    Ok((Pair { file, lower }, identity))
+    Ok(Pair { file, lower, lower_id })
 }
 
-fn open_lower(container: &Container, path: &Path) -> io::Result<(File, PathBuf)> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    for layer in &container.root.lower_dirs {
-        if let Ok(file) = open_in(layer, path) {
-            return Ok((file, layer.join(relative)));
+/// By its path in the topmost layer that has one; a renamed file whose image path overlayfs has forgotten, by its number.
+fn open_lower(wanted: &Wanted) -> io::Result<(File, FileId)> {
+    let layers = &wanted.container.root.lower_dirs;
+    let is_it = |id: &FileId| wanted.lower.is_none_or(|lower| lower == *id);
+    let identify = |place: &Path| identity_of(place).map_err(io::Error::other);
+    for layer in layers {
+        if let Ok(file) = open_in(layer, &wanted.lower_path) {
+            let id = identify(&layer.join(wanted.lower_path.strip_prefix("/").unwrap_or(&wanted.lower_path)))?;
+            if is_it(&id) {
+                return Ok((file, id));
+            }
+            break;
+        }
+    }
+    let number = wanted.lower.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.ino;
+    let mut entries = ENTRIES_MAX;
+    for layer in layers {
+        let Some(path) = find_by_number(layer, number, &mut entries) else { continue };
+        let (file, id) = (open_in(layer, path.strip_prefix(layer).unwrap_or(&path))?, identify(&path)?);
+        if is_it(&id) {
+            return Ok((file, id));
         }
     }
     Err(io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn find_by_number(layer: &Path, number: u64, entries: &mut usize) -> Option<PathBuf> {
+    let mut folders = vec![layer.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            *entries = entries.checked_sub(1)?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else if entry.ino() == number {
+                return Some(entry.path());
+            }
+        }
+    }
+    None
 }
 
 fn same_content(mut one: &File, mut other: &File) -> io::Result<bool> {

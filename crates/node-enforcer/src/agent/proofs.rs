@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::adopt::copied_up_programs;
-use super::compare::{Comparer, open_pair};
-use crate::containers::Container;
+use super::compare::{Comparer, Done, Task, Wanted};
+use crate::containers::{Container, FileId};
 use crate::kernel::{Kernel, KernelError, Proof, ProofRequest};
 
 /// Comparisons asked for by the kernel, or due because a container was found running.
@@ -23,50 +24,51 @@ impl Proofs {
     }
 
     /// Compares what the kernel asks for. What cannot be opened stays modified.
-    ///
-    /// # Errors
-    /// When the kernel cannot be told.
-    pub(super) fn asked(
-        &self,
-        kernel: &Kernel,
-        container: &Container,
-        request: &ProofRequest,
-    ) -> Result<(), KernelError> {
-        let path = Path::new(OsStr::from_bytes(&request.path));
-        // Without a lower that the kernel knows, only the file of the same name can be it.
+    pub(super) fn asked(&self, container: &Arc<Container>, request: &ProofRequest) {
+        // Without a path that overlayfs knows, the file of the same name may be it.
         let lower_path = if request.lower_path.is_empty() { &request.path } else { &request.lower_path };
-        let lower_path = Path::new(OsStr::from_bytes(lower_path));
-        self.begin(kernel, container, path, lower_path)
+        let (dev, ino) = request.lower;
+        self.begin(Wanted {
+            container: Arc::clone(container),
+            path: path_of(&request.path),
+            lower_path: path_of(lower_path),
+            lower: (ino != 0).then_some(FileId { dev, ino }),
+        });
     }
 
     /// Compares what a container copied up before the agent knew it.
-    ///
-    /// # Errors
-    /// When the kernel cannot be told.
-    pub(super) fn adopt(&self, kernel: &Kernel, container: &Container) -> Result<(), KernelError> {
+    pub(super) fn adopt(&self, container: &Arc<Container>) {
         for path in copied_up_programs(container) {
-            self.begin(kernel, container, &path, &path)?;
+            self.begin(Wanted { container: Arc::clone(container), lower_path: path.clone(), path, lower: None });
         }
-        Ok(())
     }
 
-    fn begin(&self, kernel: &Kernel, container: &Container, path: &Path, lower_path: &Path) -> Result<(), KernelError> {
-        let Ok((pair, lower)) = open_pair(container, path, lower_path) else { return Ok(()) };
-        if kernel.prove(&pair.file, Proof::Begin(lower))? {
-            // With too many waiting it stays unknown, and is asked for again at its next use.
-            let _ = self.comparer.compare(pair);
-        }
-        Ok(())
+    fn begin(&self, wanted: Wanted) {
+        // With too many waiting it stays unknown, and is asked for again at its next use.
+        let _ = self.comparer.ask(Task::Open(wanted));
     }
 
-    /// Tells the kernel what has been compared meanwhile.
+    /// Tells the kernel what has been opened or compared meanwhile.
     ///
     /// # Errors
     /// When the kernel cannot be told.
-    pub(super) fn finish(&self, kernel: &Kernel) -> Result<(), KernelError> {
-        for compared in self.comparer.finished() {
-            kernel.prove(&compared.file, if compared.equal { Proof::Commit } else { Proof::Refute })?;
+    pub(super) fn turn(&self, kernel: &Kernel) -> Result<(), KernelError> {
+        for done in self.comparer.done() {
+            match done {
+                Done::Opened(pair) => {
+                    if kernel.prove(&pair.file, Proof::Begin(pair.lower_id))? {
+                        let _ = self.comparer.ask(Task::Compare(pair));
+                    }
+                }
+                Done::Compared { file, equal } => {
+                    kernel.prove(&file, if equal { Proof::Commit } else { Proof::Refute })?;
+                }
+            }
         }
         Ok(())
     }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsStr::from_bytes(bytes).into()
 }

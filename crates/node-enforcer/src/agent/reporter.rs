@@ -12,7 +12,7 @@ use super::output::{Format, print};
 use super::roster::Roster;
 use crate::containers::Container;
 use crate::kernel::{Counters, Kernel, KernelError, Record};
-use crate::report::{Aggregator, Limits, Timestamp, Violation};
+use crate::report::{Aggregator, Limits, OTHER_PATHS, Timestamp, Violation};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -31,8 +31,6 @@ struct LeftOut {
     kernel: Counters,
     /// Beyond the events that the node may have.
     suppressed: u64,
-    /// Their first report was lost, or came when there was no room for it.
-    without_details: u64,
     /// Their container was not found out.
     without_container: u64,
 }
@@ -113,11 +111,9 @@ impl Reporter {
     /// When the kernel's table cannot be read; the counts stay there.
     pub(super) fn turn(&mut self, kernel: &Kernel, roster: &Roster, ends: bool) -> Result<(), KernelError> {
         if ends || (self.floods.is_pending() && self.drained.elapsed() >= DRAIN) {
-            let (counted, without_details) = self.floods.drain(kernel)?;
-            for counted in counted {
+            for counted in self.floods.drain(kernel)? {
                 self.tell(counted, roster);
             }
-            self.left_out.without_details += without_details;
             self.left_out.kernel = kernel.counters()?;
             self.drained = Instant::now();
         }
@@ -139,10 +135,10 @@ impl Reporter {
         if self.left_out == told || (!ends && when.is_some_and(|when| when.elapsed() < LEFT_OUT)) {
             return;
         }
-        let LeftOut { kernel, suppressed, without_details, without_container } = self.left_out;
+        let LeftOut { kernel, suppressed, without_container } = self.left_out;
         eprintln!(
             "left out of the events so far: {suppressed} violations beyond the events that a node may have, \
-             {without_details} without details, {without_container} without a container; since the programs were loaded: \
+             {without_container} without a container; since the programs were loaded: \
              {} reports lost, {} cgroup reports lost, {} names not resolved, {} containers without room",
             kernel.lost_reports, kernel.lost_lifecycle, kernel.unresolved_names, kernel.containers_full
         );
@@ -165,7 +161,8 @@ impl Reporter {
             .find(|(generation, _)| *generation == key.generation)
             .or(self.generations.back())
             .map(|(_, rules)| Arc::clone(rules));
-        let (Some(rules), Some(violation)) = (rules, violation_of(&known.container, counted)) else { return };
+        let Some(rules) = rules else { return };
+        let Some(violation) = violation_of(&known.container, counted, &rules) else { return };
         let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
         self.print(&events);
     }
@@ -178,8 +175,9 @@ impl Reporter {
     }
 }
 
-fn violation_of(container: &Arc<Container>, counted: Counted) -> Option<Violation> {
+fn violation_of(container: &Arc<Container>, counted: Counted, rules: &RuleSet) -> Option<Violation> {
     let record = counted.record;
+    let violating = SlotMask::from_bits(record.key.drift | record.key.prohibited);
     let now = Timestamp::now();
     Some(Violation {
         container: Arc::clone(container),
@@ -188,10 +186,10 @@ fn violation_of(container: &Arc<Container>, counted: Counted) -> Option<Violatio
         count: counted.count,
         drift: SlotMask::from_bits(record.key.drift),
         prohibited: SlotMask::from_bits(record.key.prohibited),
-        denied: SlotMask::from_bits(record.denied),
+        denied: record.denied.map_or(violating & rules.prevents(), SlotMask::from_bits),
         class: *Class::ALL.get(usize::from(record.key.class))?,
         usage: *Use::ALL.get(usize::from(record.key.usage))?,
-        path: record.path,
+        path: if record.denied.is_some() { record.path } else { OTHER_PATHS.into() },
         lower_path: record.lower_path.unwrap_or_default(),
         invoked: record.invoked.unwrap_or_default(),
         pid: record.pid,

@@ -137,7 +137,7 @@ impl Agent {
         for cgroup in found {
             agent.enter(cgroup);
             if let Some(known) = agent.roster.get(cgroup) {
-                agent.proofs.adopt(&agent.kernel, &known.container)?;
+                agent.proofs.adopt(&known.container);
             }
         }
         // Once more: what was made between the first look and the tables' coming into force.
@@ -177,7 +177,7 @@ impl Agent {
             for record in reported {
                 self.reporter.reported(record, &self.roster);
             }
-            self.proofs.finish(&self.kernel)?;
+            self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if ends {
                 return Ok(());
@@ -323,7 +323,7 @@ impl Agent {
             }
             Lifecycle::Prove(request) => {
                 if let Some(known) = self.roster.get(request.cgroup) {
-                    self.proofs.asked(&self.kernel, &known.container, &request)?;
+                    self.proofs.asked(&known.container, &request);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Kernel bytes to facts.
 
 use mooring_bpf::wire::{
-    Wire, flood_key, lifecycle_kind, lifecycle_record, name, name_state, right_aligned, violation_record,
+    Wire, flood_key, lifecycle_kind, lifecycle_record, name_index, name_state, right_aligned, violation_record,
     zero_terminated,
 };
 
@@ -10,8 +10,8 @@ use mooring_bpf::wire::{
 pub struct Record {
     /// Container (cgroup id), file, use and outcome.
     pub key: Key,
-    /// Slots that refused it.
-    pub denied: u64,
+    /// Slots that refused it; not known where the record itself was lost.
+    pub denied: Option<u64>,
     /// Nanoseconds since boot.
     pub time: u64,
     /// False: the floods table was full, and this record stands for itself.
@@ -72,18 +72,40 @@ impl From<&flood_key> for Key {
     }
 }
 
-fn name_of(name: &name) -> Option<Vec<u8>> {
-    (name.state != name_state::NAME_NONE.0).then(|| right_aligned(&name.key.bytes).to_vec())
+fn name_of(record: &violation_record, index: name_index) -> Option<Vec<u8>> {
+    let index = usize::try_from(index.0).ok()?;
+    let (state, name) = (record.name_states.get(index)?, record.names.get(index)?);
+    (*state != name_state::NAME_NONE.0).then(|| right_aligned(&name.bytes).to_vec())
 }
 
 impl Record {
+    /// What is known of a kind whose record was lost: what it is counted under.
+    #[must_use]
+    pub fn lost(key: Key) -> Self {
+        Self {
+            key,
+            denied: None,
+            time: 0,
+            aggregated: true,
+            pid: 0,
+            uid: 0,
+            parent_pid: 0,
+            comm: Vec::new(),
+            parent_comm: Vec::new(),
+            path: Vec::new(),
+            lower_path: None,
+            invoked: None,
+            arguments: Vec::new(),
+        }
+    }
+
     /// `None` when the bytes are no record.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let record = violation_record::from_bytes(bytes)?;
+        let record = &violation_record::from_bytes(bytes)?;
         Some(Self {
             key: Key::from(&record.key),
-            denied: record.denied,
+            denied: Some(record.denied),
             time: record.time,
             aggregated: record.aggregated != 0,
             pid: record.pid,
@@ -91,9 +113,9 @@ impl Record {
             parent_pid: record.parent_pid,
             comm: zero_terminated(&record.comm).to_vec(),
             parent_comm: zero_terminated(&record.parent_comm).to_vec(),
-            path: name_of(&record.names[0]).unwrap_or_default(),
-            lower_path: name_of(&record.names[1]),
-            invoked: name_of(&record.names[2]),
+            path: name_of(record, name_index::NAME_INDEX_PATH).unwrap_or_default(),
+            lower_path: name_of(record, name_index::NAME_INDEX_LOWER),
+            invoked: name_of(record, name_index::NAME_INDEX_INVOKED),
             arguments: record.args.get(..record.args_len as usize).unwrap_or_default().to_vec(),
         })
     }

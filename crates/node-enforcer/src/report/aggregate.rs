@@ -203,8 +203,9 @@ impl Live {
     }
 }
 
-/// The path of an event that stands for all further ones of its policy, container and reason. No file's path begins so.
-const OTHER_PATHS: &str = "(other paths)";
+/// The path of an event that stands for all further ones of its policy, container and reason, and for those whose path was not told.
+/// No file's path begins so.
+pub const OTHER_PATHS: &str = "(other paths)";
 
 fn is_shared(key: &EventKey) -> bool {
     key.path == OTHER_PATHS.as_bytes()
