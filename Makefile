@@ -30,7 +30,7 @@ test: ## Everything that a change needs: lint, unit and property tests, generate
 
 lint: ## Formatting and clippy
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets
+	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Format Rust and C
 	cargo fmt --all
