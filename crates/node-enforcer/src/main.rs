@@ -114,8 +114,16 @@ fn print_check(output: Format) -> anyhow::Result<ExitCode> {
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
         writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
         writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
-        for problem in &answer.problems {
-            writeln!(out, "problem:     {problem}")?;
+        for backend in &answer.backends {
+            let answer =
+                backend.reason.as_ref().map_or_else(|| "usable".to_owned(), |reason| format!("not usable: {reason}"));
+            writeln!(out, "  {:<10} {answer}", backend.name)?;
+        }
+        for feature in &answer.features {
+            writeln!(out, "feature:     {}: {}", feature.name, if feature.available { "yes" } else { "no" })?;
+        }
+        for warning in &answer.warnings {
+            writeln!(out, "warning:     {warning}")?;
         }
     } else {
         serde_json::to_writer(&mut out, &answer)?;

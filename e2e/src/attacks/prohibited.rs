@@ -38,9 +38,16 @@ pub(crate) const CASES: &[Case] = &[
     )
     .run("$X")
     .twin("$V"),
-    prohibited("prohibited/renamed-then-evicted", "mv /fix/prohibited/evicted $X")
+    // Modified until it is compared; then the image's, whose path overlayfs has forgotten.
+    refused(
+        "prohibited/renamed-then-evicted",
+        &[Reason::ProhibitedBinary, Reason::ModifiedBinary],
+        "mv /fix/prohibited/evicted $X",
+    )
+        .profile(Profile::Lists)
+        .path(PathRule::Any)
         .between(Between::DropCaches)
-        .run("$X")
+        .run("$X; sleep 1; $X")
         .twin("$V"),
     applet(
         "prohibited/script-interpreter-applet",

@@ -33,18 +33,28 @@ pub(crate) struct Enforcer {
 impl Enforcer {
     /// Starts it with the policies of a file or folder and waits until enforcement is in force.
     pub(crate) fn start(binary: &Path, policies: &Path) -> Result<Enforcer> {
-        let enforcer = Enforcer::launch(binary, policies)?;
+        Enforcer::start_with(binary, policies, &[])
+    }
+
+    /// As [`Enforcer::start`], with more arguments.
+    pub(crate) fn start_with(binary: &Path, policies: &Path, arguments: &[&str]) -> Result<Enforcer> {
+        let enforcer = Enforcer::launch_with(binary, policies, arguments)?;
         enforcer.wait_for_log(0, "enforcing: ", START)?;
         Ok(enforcer)
     }
 
     /// Starts it and does not wait.
     pub(crate) fn launch(binary: &Path, policies: &Path) -> Result<Enforcer> {
+        Enforcer::launch_with(binary, policies, &[])
+    }
+
+    fn launch_with(binary: &Path, policies: &Path, arguments: &[&str]) -> Result<Enforcer> {
         let mut child = Command::new(binary)
             .arg("run")
             .arg("--policies")
             .arg(policies)
             .args(["-o", "json"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -138,6 +148,16 @@ impl Enforcer {
             .lines()
             .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
             .ok_or_else(|| HarnessError::Wrong("no VmHWM in its status".into()))
+    }
+
+    /// SIGSTOP: it neither resolves nor reports until [`Enforcer::thaw`].
+    pub(crate) fn freeze(&self) -> Result<()> {
+        signal(&self.child, Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        signal(&self.child, Signal::SIGCONT)
     }
 
     /// SIGTERM; returns its exit status.

@@ -80,7 +80,9 @@ impl Image {
                 fs::hard_link(self.path(&victim), &link).on("link", &link)?;
             }
         }
-        for name in ["by-path", "by-fd", "in-a-folder", "in-a-chroot", "renamed", "linked", "symlinked", "moved", "evicted"] {
+        for name in
+            ["by-path", "by-fd", "in-a-folder", "in-a-chroot", "renamed", "linked", "symlinked", "moved", "evicted"]
+        {
             program(&format!("/fix/prohibited/{name}"))?;
         }
         program("/fix/app/bin/server")?;

@@ -95,7 +95,9 @@ impl Reporter {
         self.left_out.without_container += lost.iter().map(|counted| counted.count).sum::<u64>();
         for counted in lost {
             let path = String::from_utf8_lossy(&counted.record.path).into_owned();
-            eprintln!("cgroup {cgroup}: {path:?} was judged by every policy before it was known that no runtime knows the cgroup");
+            eprintln!(
+                "cgroup {cgroup}: {path:?} was judged by every policy before it was known that no runtime knows the cgroup"
+            );
         }
     }
 

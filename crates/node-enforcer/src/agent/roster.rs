@@ -41,7 +41,8 @@ impl Known {
             return Vec::new();
         }
         let prohibited = rules.paths().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
-        let new: Vec<_> = prohibited.map(|(path, _)| path.as_str()).filter(|path| !self.targets.contains_key(*path)).collect();
+        let new: Vec<_> =
+            prohibited.map(|(path, _)| path.as_str()).filter(|path| !self.targets.contains_key(*path)).collect();
         if let Some(root) = (!new.is_empty()).then(|| OpenRoot::open(&self.container.root.path)).flatten() {
             self.targets.extend(new.into_iter().map(|path| (path.to_owned(), root.target(path))));
         }
@@ -117,8 +118,10 @@ impl Roster {
 
     /// Looks again at what was not there before; gives the containers that are new, or have more volumes than before.
     pub(super) fn look_again(&mut self) -> Vec<u64> {
-        let mut found: Vec<u64> =
-            std::mem::take(&mut self.unresolved).into_iter().filter_map(|unresolved| self.resolve(unresolved)).collect();
+        let mut found: Vec<u64> = std::mem::take(&mut self.unresolved)
+            .into_iter()
+            .filter_map(|unresolved| self.resolve(unresolved))
+            .collect();
         for (cgroup, known) in &mut self.known {
             let Some(until) = known.incomplete_until else { continue };
             let mut container = Container::clone(&known.container);

@@ -29,7 +29,7 @@ pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
     for path in [&lower, &upper, &work, &root] {
         fs::create_dir(path)?;
     }
-    for program in ["image", "chmod", "written"] {
+    for program in ["image", "chmod", "written", "open"] {
         fs::copy("/proc/self/exe", lower.join(program))?;
     }
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
@@ -47,6 +47,7 @@ pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
         dropped_binary_refused: is_refused("/dropped"),
         metadata_change_allowed: runs("/chmod"),
         modified_binary_refused: is_refused("/written"),
+        writers_shut_out: is_busy_while_open("/open")?,
     })
 }
 
@@ -71,6 +72,14 @@ fn runs(program: &str) -> bool {
         .stdin(Stdio::inherit())
         .output()
         .is_ok_and(|output| output.status.success() && output.stdout.starts_with(TOKEN.as_bytes()))
+}
+
+/// A program that somebody has open for writing must not start, nor be opened for writing once it has: else what was judged is not
+/// what runs. Linux 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1 allow it.
+fn is_busy_while_open(program: &str) -> io::Result<bool> {
+    let _writer = OpenOptions::new().append(true).open(program)?;
+    let result = Command::new(program).arg("self-test-token").stdin(Stdio::inherit()).output();
+    Ok(result.is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy))
 }
 
 fn is_refused(program: &str) -> bool {

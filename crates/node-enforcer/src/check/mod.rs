@@ -15,6 +15,8 @@ pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
 /// Where the kernel keeps its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The same of the overlay module, where modules have theirs. Without it the layout that all supported versions share is used.
+const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 /// Capabilities by number: what loading and mounting need (include/uapi/linux/capability.h).
 const CAPABILITIES: [(&str, u32); 1] = [("CAP_SYS_ADMIN", 21)];
 
@@ -26,14 +28,43 @@ pub struct Check {
     pub kernel: String,
     /// Its active security modules.
     pub lsm: Option<String>,
-    /// `BpfLsm`, or nothing.
+    /// The backend that would be used: the first usable one of `backends`.
     pub backend: Option<String>,
+    /// Every backend of this version, the best first, and what is in its way.
+    pub backends: Vec<Backend>,
+    /// What the kernel offers, each from a probe.
+    pub features: Vec<Feature>,
     /// Whether executions are refused.
     pub prevention: bool,
     /// What is in the way, each with what to do.
     pub problems: Vec<String>,
+    /// What works less well than it does elsewhere.
+    pub warnings: Vec<String>,
     /// What the self-test saw.
     pub self_test: Option<SelfTest>,
+}
+
+/// A way to refuse an execution.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// `BpfLsm`.
+    pub name: String,
+    /// Whether the self-test passed with it.
+    pub usable: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Something that a kernel has or lacks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Whether it is there.
+    pub available: bool,
 }
 
 /// Asks for everything that must be there before anything is loaded; each answer names the fix.
@@ -89,22 +120,38 @@ pub fn check() -> Check {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         lsm: read(LSM_LIST),
         backend: None,
+        backends: Vec::new(),
+        features: features(),
         prevention: false,
         problems: Vec::new(),
+        warnings: Vec::new(),
         self_test: None,
     };
-    if let Err(error) = prerequisites() {
-        check.problems.push(error.to_string());
-        return check;
-    }
-    match self_test() {
+    let tested = prerequisites().map_err(|error| error.to_string());
+    match tested.and_then(|()| self_test().map_err(|error| error.to_string())) {
         Ok(result) => {
             check.prevention = result.passed();
             check.problems.extend(result.problems());
-            check.backend = check.prevention.then(|| "BpfLsm".to_owned());
+            check.warnings.extend(result.weaknesses());
             check.self_test = Some(result);
         }
-        Err(error) => check.problems.push(error.to_string()),
+        Err(problem) => check.problems.push(problem),
     }
+    let reason = (!check.prevention).then(|| check.problems.join("; "));
+    check.backends.push(Backend { name: "BpfLsm".into(), usable: check.prevention, reason });
+    check.backend = check.backends.iter().find(|backend| backend.usable).map(|backend| backend.name.clone());
     check
+}
+
+/// What can be seen without loading anything; the self-test loads the rest.
+fn features() -> Vec<Feature> {
+    let lsm = fs::read_to_string(LSM_LIST).unwrap_or_default();
+    [
+        ("kernel type information (BTF)", Path::new(BTF).exists()),
+        ("module type information (BTF of overlay, loaded before the agent)", Path::new(OVERLAY_BTF).exists()),
+        ("BPF among the active security modules", lsm.trim().split(',').any(|module| module == "bpf")),
+        ("cgroup v2 at /sys/fs/cgroup", Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
+    ]
+    .map(|(name, available)| Feature { name: name.into(), available })
+    .into()
 }

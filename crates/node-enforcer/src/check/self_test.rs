@@ -29,6 +29,8 @@ pub struct SelfTest {
     pub metadata_change_allowed: bool,
     /// The image's program was refused after a write.
     pub modified_binary_refused: bool,
+    /// A program that is open for writing could not be executed (`ETXTBSY`).
+    pub writers_shut_out: bool,
 }
 
 impl SelfTest {
@@ -36,6 +38,12 @@ impl SelfTest {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.problems().next().is_none()
+    }
+
+    /// What makes prevention weaker than it is elsewhere.
+    pub fn weaknesses(&self) -> impl Iterator<Item = String> {
+        let open = "this kernel executes programs that are open for writing, so that one can be changed after it was judged: use Linux 6.12.2 or later, or one before 6.11";
+        (!self.writers_shut_out).then(|| open.to_owned()).into_iter()
     }
 
     /// What did not go as it must.
@@ -92,7 +100,8 @@ impl Drop for Folders {
 /// As [`self_test`].
 pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
     let output = scratch("start the self-test", Command::new("/proc/self/exe").args(["check", "-o", "json"]).output())?;
-    let check: super::Check = scratch("read its answer", serde_json::from_slice(&output.stdout).map_err(io::Error::other))?;
+    let check: super::Check =
+        scratch("read its answer", serde_json::from_slice(&output.stdout).map_err(io::Error::other))?;
     check.self_test.ok_or_else(|| SelfTestError::Scratch {
         what: "make the self-test",
         source: io::Error::other(check.problems.join("; ")),

@@ -156,7 +156,9 @@ impl Kernel {
     /// # Errors
     /// When the table is full.
     pub fn set_path(&self, path: &ListPath, masks: PathMasks) -> Result<(), KernelError> {
-        let (Some(key), rule) = (wire::path_key_of(path.as_bytes()), tables::path_rule_of(masks)) else { return Ok(()) };
+        let (Some(key), rule) = (wire::path_key_of(path.as_bytes()), tables::path_rule_of(masks)) else {
+            return Ok(());
+        };
         let table = self.inner_in_force(&self.skeleton.maps.paths_tables)?;
         table
             .update(key.as_bytes(), rule.as_bytes(), MapFlags::ANY)
@@ -169,7 +171,8 @@ impl Kernel {
     /// When the control word cannot be read.
     pub fn is_in_force(&self) -> Result<bool, KernelError> {
         let control = &self.skeleton.maps.control;
-        let bytes = control.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(KernelError::bpf("read the control word"))?;
+        let bytes =
+            control.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(KernelError::bpf("read the control word"))?;
         Ok(bytes.and_then(|bytes| control::from_bytes(&bytes)).is_some_and(|now| now.instance == self.instance))
     }
 

@@ -110,7 +110,8 @@ fn switch_off(control_map: &Path) -> Result<(), KernelError> {
     }
     let map = MapHandle::from_pinned_path(control_map).map_err(KernelError::bpf("open the control word"))?;
     let nobody = control { instance: 0, tables: 0 };
-    map.update(&0_u32.to_ne_bytes(), nobody.as_bytes(), MapFlags::ANY).map_err(KernelError::bpf("switch enforcement off"))
+    map.update(&0_u32.to_ne_bytes(), nobody.as_bytes(), MapFlags::ANY)
+        .map_err(KernelError::bpf("switch enforcement off"))
 }
 
 fn remove_tree(path: &Path) -> Result<(), KernelError> {

@@ -32,9 +32,7 @@ impl Tables {
     pub fn encode(rule_set: &mooring_policy::RuleSet, generation: u64, unknown_member: u64) -> Self {
         let paths = rule_set
             .paths()
-            .filter_map(|(path, masks)| {
-                Some((path_key_of(path.as_bytes())?, path_rule_of(masks)))
-            })
+            .filter_map(|(path, masks)| Some((path_key_of(path.as_bytes())?, path_rule_of(masks))))
             .collect();
         Self {
             rules: rules {

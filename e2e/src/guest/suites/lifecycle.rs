@@ -15,6 +15,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "copied-up-before-the-enforcer", body: copied_up_first },
     Test { name: "enforcement-outlives-sigterm", body: outlives_sigterm },
     Test { name: "container-made-while-it-was-dead", body: made_while_dead },
+    Test { name: "unknown-container-is-denied", body: unknown_denied },
+    Test { name: "unknown-container-is-allowed", body: unknown_allowed },
     Test { name: "valid-edit-within-a-second", body: valid_edit },
     Test { name: "broken-edit-keeps-the-last-good-set", body: broken_edit },
     Test { name: "two-policies-add-up", body: add_up },
@@ -109,6 +111,35 @@ fn made_while_dead(context: &Context) -> Result<()> {
         runs(&mut container, "/fix/tiny")?;
         enforcer.wait_for_event(0, Duration::from_secs(4), "of the orphan", |e| {
             e.container == "life-orphan" && e.verdict == "Denied"
+        })?;
+        Ok(())
+    })
+}
+
+fn unknown_denied(context: &Context) -> Result<()> {
+    unknown(context, "DenyDrift", false)
+}
+
+fn unknown_allowed(context: &Context) -> Result<()> {
+    unknown(context, "Allow", true)
+}
+
+/// While the enforcer is frozen, nobody knows which policies are for a new container.
+fn unknown(context: &Context, setting: &str, runs_meanwhile: bool) -> Result<()> {
+    released(context, |binary, folder| {
+        profiles::write(&folder, &profiles::everything("life"))?;
+        let enforcer = Enforcer::start_with(binary, &folder, &["--unknown-containers", setting])?;
+        enforcer.freeze()?;
+        let mut container = context.container("life-unknown", Upper::Ext4)?;
+        let path = container.drop_program("x")?;
+        runs(&mut container, "/fix/tiny")?;
+        let ran = container.runs(&path)?;
+        enforcer.thaw()?;
+        ensure(ran == runs_meanwhile, || format!("with {setting}, ran while nobody knew the container: {ran}"))?;
+        let refused = poll(Duration::from_secs(5), || (!container.runs(&path).ok()?).then_some(()));
+        ensure(refused.is_some(), || "it is never refused".into())?;
+        enforcer.wait_for_event(0, Duration::from_secs(4), "once it is known", |e| {
+            e.container == "life-unknown" && e.verdict == "Denied" && e.path == path
         })?;
         Ok(())
     })
