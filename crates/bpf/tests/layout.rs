@@ -99,15 +99,13 @@ fn rust_and_the_programs_lay_the_wire_out_alike_and_without_padding() {
         path_key { bytes }
         path_rule { excepted, prohibited }
         rules { detects, prevents, except_lists, prohibit_lists, unknown_member, generation }
-        runtime_task { start_time, entered }
         verdict { drift, prohibited, denied }
         verdict_case { member, r#use, file_class, names }
         violation_record {
-            key, denied, time, pid, tid, uid, gid, parent_pid, args_len, comm, parent_comm, aggregated, names, args,
+            key, denied, time, pid, tid, uid, gid, parent_pid, args_len, comm, parent_comm, aggregated, name_states, zero, names, args,
         }
         volume { destination, destination_len, zero }
         volume_key { container, inode, dev, zero }
-        written { asked }
     }
 }
 

@@ -92,7 +92,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct mark_key);
-	__type(value, struct written);
+	__type(value, __u64); /* enum written_state */
 } written_marks SEC(".maps");
 
 /* Same content as the image's: metadata changed while there was no upper, or compared by the agent. */
@@ -100,8 +100,16 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct mark_key);
-	__type(value, __u64);
+	__type(value, __u64); /* enum clean_state */
 } clean_marks SEC(".maps");
+
+/* When the agent was asked to compare a file: ns since boot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct mark_key);
+	__type(value, __u64);
+} asked_comparisons SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -118,12 +126,24 @@ struct {
 	__type(value, __u32);
 } fresh_cgroups SEC(".maps");
 
+/*
+ * Two, in turn: the agent takes the counts out of the one that nobody counts in any more. A count that is added to an entry
+ * while it is taken out would be lost.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 8192);
 	__type(key, struct flood_key);
 	__type(value, struct flood);
-} floods SEC(".maps");
+} floods_0 SEC(".maps"), floods_1 SEC(".maps");
+
+/* The number of the one that is counted in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} floods_turn SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -362,7 +362,7 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 fd = ctx->args[0], step = ctx->args[1];
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct written written = {.asked = step == PROVE_REFUTE};
+	__u64 written = step == PROVE_REFUTE ? COMPARED_AND_DIFFERENT : WRITTEN;
 	__u64 compared_now = COMPARED_NOW;
 	struct mark_key key;
 	struct inode *inode, *lower, *upper;

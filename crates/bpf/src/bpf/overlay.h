@@ -138,7 +138,7 @@ static __always_inline bool is_clean(struct mark_key *key)
  */
 static __always_inline void mark_written(struct inode *inode)
 {
-	struct written written = {};
+	__u64 written = WRITTEN;
 	struct mark_key key;
 
 	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
@@ -173,17 +173,18 @@ static __always_inline void mark_clean_before_copy_up(struct inode *inode)
 	mark_clean(&key);
 }
 
-/* True for the first who asks since the file was last written. */
+/* An answer that has not come in this time is asked for again: the agent may have been restarted. */
+#define COMPARISON_NS (1000ULL * 1000 * 1000)
+
 static __always_inline bool ask_for_comparison(struct mark_key *key)
 {
-	struct written asked = {.asked = 1};
-	struct written *written = bpf_map_lookup_elem(&written_marks, key);
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *written = bpf_map_lookup_elem(&written_marks, key);
+	__u64 *asked = bpf_map_lookup_elem(&asked_comparisons, key);
 
-	if (!written)
-		return bpf_map_update_elem(&written_marks, key, &asked, BPF_NOEXIST) == 0;
-	if (written->asked)
+	if ((written && *written == COMPARED_AND_DIFFERENT) || (asked && now - *asked < COMPARISON_NS))
 		return false;
-	written->asked = 1;
+	bpf_map_update_elem(&asked_comparisons, key, &now, BPF_ANY);
 	return true;
 }
 

@@ -5,17 +5,26 @@
 
 #include "names.h"
 
+static __always_inline void *floods_now(void)
+{
+	__u32 zero = 0;
+	__u32 *turn = bpf_map_lookup_elem(&floods_turn, &zero);
+
+	return turn && *turn ? (void *)&floods_1 : (void *)&floods_0;
+}
+
 /* True when somebody has to be told: the first of its kind, or none could be counted. */
 static __always_inline bool count_violation(struct flood_key *key, __u64 *aggregated)
 {
-	struct flood *flood = bpf_map_lookup_elem(&floods, key);
+	void *floods = floods_now();
+	struct flood *flood = bpf_map_lookup_elem(floods, key);
 	struct flood first = {.count = 1, .last_seen = bpf_ktime_get_ns()};
 
 	*aggregated = 1;
 	if (!flood) {
-		if (!bpf_map_update_elem(&floods, key, &first, BPF_NOEXIST))
+		if (!bpf_map_update_elem(floods, key, &first, BPF_NOEXIST))
 			return true;
-		flood = bpf_map_lookup_elem(&floods, key);
+		flood = bpf_map_lookup_elem(floods, key);
 		if (!flood) {
 			*aggregated = 0;
 			return true;
@@ -125,7 +134,7 @@ static __always_inline void send_violation(struct violation_record *record)
 		return;
 	}
 	if (record->aggregated) {
-		struct flood *flood = bpf_map_lookup_elem(&floods, &record->key);
+		struct flood *flood = bpf_map_lookup_elem(floods_now(), &record->key);
 
 		if (flood)
 			flood->reported = 1;

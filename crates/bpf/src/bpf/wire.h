@@ -128,8 +128,9 @@ enum clean_state {
 };
 
 /* In written_marks. */
-struct written {
-	__u64 asked; /* 1 once a comparison has been asked for; a write clears it */
+enum written_state {
+	WRITTEN = 0,
+	COMPARED_AND_DIFFERENT = 1, /* until the next write, it need not be compared again */
 };
 
 /* The same file, used the same way, with the same outcome, in the same container: one report, then a count. */
@@ -241,6 +242,7 @@ struct wire_types {
 	enum counter counter;
 	enum prove_step prove_step;
 	enum clean_state clean_state;
+	enum written_state written_state;
 };
 
 #endif

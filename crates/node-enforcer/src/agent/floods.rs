@@ -11,21 +11,23 @@ use crate::kernel::{Kernel, KernelError, Key, Record};
 const DETAILS_MAX: usize = 1024;
 /// Entries that one call into the kernel takes out.
 const BATCH: u32 = 256;
+/// Both tables, and once more for reports that never come.
+pub(super) const LOOKS: u8 = 3;
 
 /// What was reported, until its counts have come.
-#[derive(Default)]
 pub(super) struct Floods {
     reported: HashMap<Key, Reported>,
     details: usize,
     /// Counts whose report is still in the ring buffer, or was lost.
     early: HashMap<Key, u64>,
-    /// Something may be in the kernel's table.
-    pending: bool,
+    /// Looks that may still find something in the kernel's tables.
+    looks_due: u8,
 }
 
+#[derive(Default)]
 struct Reported {
     record: Option<Record>,
-    /// How much of the next count has been told already.
+    /// How much of the next counts has been told already.
     told: u64,
 }
 
@@ -38,18 +40,23 @@ pub(super) struct Counted {
 }
 
 impl Floods {
+    /// Nothing is known of what happened before.
+    pub(super) fn new() -> Self {
+        Self { reported: HashMap::new(), details: 0, early: HashMap::new(), looks_due: LOOKS }
+    }
+
     /// Takes a first report, and gives what can be told of it at once.
     pub(super) fn reported(&mut self, record: Record) -> Counted {
         if !record.aggregated {
             return Counted { record, count: 1 };
         }
-        self.pending = true;
+        self.looks_due = LOOKS;
         let early = self.early.remove(&record.key);
-        let details = (self.details < DETAILS_MAX).then(|| record.clone());
-        let reported = Reported { record: details, told: u64::from(early.is_none()) };
-        self.details += usize::from(reported.record.is_some());
-        if let Some(before) = self.reported.insert(record.key, reported) {
-            self.details -= usize::from(before.record.is_some());
+        let reported = self.reported.entry(record.key).or_default();
+        reported.told += u64::from(early.is_none());
+        if reported.record.is_none() && self.details < DETAILS_MAX {
+            reported.record = Some(record.clone());
+            self.details += 1;
         }
         Counted { record, count: early.unwrap_or(1) }
     }
@@ -57,48 +64,56 @@ impl Floods {
     /// Whether a look at the kernel's table is due.
     #[must_use]
     pub(super) fn is_pending(&self) -> bool {
-        self.pending
+        self.looks_due > 0
     }
 
-    /// Takes the counts out of the kernel.
+    /// Takes the counts out of the kernel's table that is not counted in any more, and lets the two change turns.
     ///
     /// # Errors
-    /// When the table cannot be read; the counts stay there.
+    /// When the tables cannot be read; the counts stay there.
     pub(super) fn drain(&mut self, kernel: &Kernel) -> Result<Vec<Counted>, KernelError> {
-        let entries = kernel
-            .skeleton()
-            .maps
-            .floods
-            .lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
-            .map_err(KernelError::bpf("take the counts of violations"))?;
+        let maps = &kernel.skeleton().maps;
+        let first = 0_u32.to_ne_bytes();
+        let turn = maps.floods_turn.lookup(&first, MapFlags::ANY).map_err(failed())?;
+        let turn = turn.is_some_and(|bytes| bytes != 0_u32.to_ne_bytes());
+        let resting = if turn { &maps.floods_0 } else { &maps.floods_1 };
+        let entries = resting.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(failed())?;
         let counts = entries.filter_map(|(key, value)| {
             Some((Key::from(&flood_key::from_bytes(&key)?), flood::from_bytes(&value)?.count))
         });
-        Ok(self.counted(counts))
+        let counted = self.counted(counts);
+        maps.floods_turn.update(&first, &u32::from(!turn).to_ne_bytes(), MapFlags::ANY).map_err(failed())?;
+        Ok(counted)
     }
 
     fn counted(&mut self, counts: impl Iterator<Item = (Key, u64)>) -> Vec<Counted> {
         // No report has come for them since the last look: it was lost.
         let lost = std::mem::take(&mut self.early).into_iter();
         let mut counted: Vec<_> = lost.map(|(key, count)| Counted { record: Record::lost(key), count }).collect();
-        self.pending = false;
+        self.looks_due = self.looks_due.saturating_sub(1);
         for (key, count) in counts {
-            self.pending = true;
+            self.looks_due = LOOKS;
             let Some(reported) = self.reported.get_mut(&key) else {
                 *self.early.entry(key).or_default() += count;
                 continue;
             };
-            let count = count.saturating_sub(std::mem::take(&mut reported.told));
-            if count > 0 {
+            let told = reported.told.min(count);
+            reported.told -= told;
+            if count > told {
+                let count = count - told;
                 counted.push(Counted { record: reported.record.clone().unwrap_or_else(|| Record::lost(key)), count });
             }
         }
-        if !self.pending {
+        if self.looks_due == 0 {
             self.reported.clear();
             self.details = 0;
         }
         counted
     }
+}
+
+fn failed() -> impl FnOnce(libbpf_rs::Error) -> KernelError {
+    KernelError::bpf("take the counts of violations")
 }
 
 #[cfg(test)]
@@ -119,24 +134,33 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_not_again() {
-        let mut floods = Floods::default();
+        let mut floods = Floods::new();
         assert_eq!(floods.reported(record(7)).count, 1);
         assert_eq!(paths(&floods.counted([(key(7), 5)].into_iter())), [("/7".to_owned(), 4)]);
         assert_eq!(paths(&floods.counted([(key(7), 2)].into_iter())), [("/7".to_owned(), 2)]);
     }
 
     #[test]
+    fn a_kind_that_is_in_both_tables_is_told_once_each() {
+        let mut floods = Floods::new();
+        assert_eq!(floods.reported(record(7)).count + floods.reported(record(7)).count, 2);
+        let counts: u64 = [1, 5].iter().flat_map(|n| floods.counted([(key(7), *n)].into_iter())).map(|c| c.count).sum();
+        assert_eq!(counts, 4);
+    }
+
+    #[test]
     fn a_count_waits_for_its_report_once() {
-        let mut floods = Floods::default();
+        let mut floods = Floods::new();
         assert!(floods.counted([(key(7), 5), (key(8), 3)].into_iter()).is_empty());
         assert_eq!(floods.reported(record(7)).count, 5);
         assert_eq!(paths(&floods.counted([].into_iter())), [(String::new(), 3)], "the report of 8 was lost");
+        (0..LOOKS).for_each(|_| drop(floods.counted([].into_iter())));
         assert!(!floods.is_pending());
     }
 
     #[test]
     fn beyond_the_details_every_count_stays_right() {
-        let mut floods = Floods::default();
+        let mut floods = Floods::new();
         let kinds = DETAILS_MAX as u64 + 500;
         let told: u64 = (0..kinds).map(|inode| floods.reported(record(inode)).count).sum();
         let rest: u64 = floods.counted((0..kinds).map(|inode| (key(inode), 3))).iter().map(|c| c.count).sum();

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_crd::DriftEvent;
 use mooring_policy::{Class, RuleSet, SlotMask, Use};
 
-use super::floods::{Counted, Floods};
+use super::floods::{Counted, Floods, LOOKS};
 use super::output::{Format, print};
 use super::roster::Roster;
 use crate::containers::Container;
@@ -16,6 +17,8 @@ use crate::report::{Aggregator, Limits, OTHER_PATHS, Timestamp, Violation};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);
+/// The same at the end: longer than a program runs that began to count before the tables changed turns.
+const LAST_DRAIN: Duration = Duration::from_millis(20);
 /// How often an event is told again while its count grows.
 const REPEAT: Duration = Duration::from_secs(2);
 /// How often it is said that something was left out.
@@ -55,7 +58,7 @@ impl Reporter {
         Self {
             format,
             aggregator: Aggregator::new(node, limits),
-            floods: Floods::default(),
+            floods: Floods::new(),
             generations: VecDeque::new(),
             waiting: Vec::new(),
             epoch: Instant::now(),
@@ -112,17 +115,28 @@ impl Reporter {
     /// # Errors
     /// When the kernel's table cannot be read; the counts stay there.
     pub(super) fn turn(&mut self, kernel: &Kernel, roster: &Roster, ends: bool) -> Result<(), KernelError> {
-        if ends || (self.floods.is_pending() && self.drained.elapsed() >= DRAIN) {
-            for counted in self.floods.drain(kernel)? {
-                self.tell(counted, roster);
+        if ends {
+            // What goes on being refused is left to the next agent: the tables are pinned.
+            for _ in 0..=LOOKS {
+                self.drain(kernel, roster)?;
+                thread::sleep(LAST_DRAIN);
             }
-            self.left_out.kernel = kernel.counters()?;
-            self.drained = Instant::now();
+        } else if self.floods.is_pending() && self.drained.elapsed() >= DRAIN {
+            self.drain(kernel, roster)?;
         }
         let now = self.epoch.elapsed();
         let due = if ends { self.aggregator.flush(now) } else { self.aggregator.due(now) };
         self.print(&due);
         self.say_what_was_left_out(ends);
+        Ok(())
+    }
+
+    fn drain(&mut self, kernel: &Kernel, roster: &Roster) -> Result<(), KernelError> {
+        for counted in self.floods.drain(kernel)? {
+            self.tell(counted, roster);
+        }
+        self.left_out.kernel = kernel.counters()?;
+        self.drained = Instant::now();
         Ok(())
     }
 
