@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test lint unit gen gen-check kernels vm vm-shell fmt clean
+.PHONY: help setup build demo test lint unit gen gen-check kernels vm vm-verdict vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,10 @@ gen-check: ## Fail when a generated file is not what `make gen` writes
 
 vm: build ## Run a guest test: make vm KERNEL=6.12 TEST=matrix/new RUNTIME=runc
 	$(VM) run --kernel $(KERNEL) --timeout 900 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) --enforcer /usr/local/bin/mooring-enforcer
+
+vm-verdict: build ## Compare the kernel's verdict with the reference: make vm-verdict KERNEL=5.10 ARGS='--seed 7'
+	cargo build -p mooring-node-enforcer --example verdict
+	$(VM) run --kernel $(KERNEL) --timeout 900 --payload $(OUT)/debug/examples/verdict:/usr/local/bin/verdict -- verdict $(ARGS)
 
 vm-shell: build ## A shell in a guest with the enforcer: make vm-shell KERNEL=7.2
 	$(VM) shell --kernel $(KERNEL) $(PAYLOAD)

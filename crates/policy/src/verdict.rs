@@ -81,7 +81,7 @@ pub enum Name<'a> {
     /// There is no such name.
     #[default]
     None,
-    /// The name, at most 255 bytes.
+    /// The name. One of more than 255 bytes is in no list.
     Path(&'a [u8]),
     /// Longer than 255 bytes: it is in no list.
     TooLong,
@@ -125,12 +125,15 @@ pub struct Judgement {
 /// Judges an attempt.
 #[must_use]
 pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
+    // The first two are the file's own. The others are what it was invoked by, and a mapping invokes nothing.
+    let asked = if attempt.usage == Use::Execute { usize::MAX } else { 2 };
     let excepted = match attempt.path {
         Name::Path(path) => rules.path(path).excepted,
         Name::None | Name::TooLong | Name::Unresolved => SlotMask::EMPTY,
     };
     let listed = [attempt.path, attempt.lower_path, attempt.invoked, attempt.alias]
         .into_iter()
+        .take(asked)
         .map(|name| match name {
             Name::Path(path) => rules.path(path).prohibited,
             Name::Unresolved => rules.prohibit_lists(),

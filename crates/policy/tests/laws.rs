@@ -38,6 +38,7 @@ fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) ->
     let excepted = detect.exceptions.iter().any(|exception| is(path, &exception.path));
     let prohibited = [path, lower, invoked, alias]
         .into_iter()
+        .take(if tried.usage == Use::Execute { usize::MAX } else { 2 })
         .any(|name| detect.prohibited_binaries.iter().any(|binary| is(name, &binary.path) || name == Name::Unresolved));
     (watched && !excepted, prohibited)
 }

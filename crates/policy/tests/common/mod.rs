@@ -1,38 +1,75 @@
-//! What the tests of the laws are fed with: policies and attempts over few words, so that they often meet.
+//! What the tests of the laws are fed with: policies and attempts over few words, so that they often meet. The comparison
+//! with the kernel's verdict (an example of `mooring-node-enforcer`) is fed with the same.
 #![allow(dead_code)] // Each test program uses its part.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mooring_crd::{
     ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator, ProhibitedBinary,
     Requirement, Scope, Severity,
 };
+use mooring_policy::limits::MAX_POLICIES;
 use mooring_policy::{Attempt, Class, Name, SlotMask, Use};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-const EXCEPTED: [&str; 4] = ["/a", "/usr/bin/nc", "/tmp/x", "memfd:x"];
-const PROHIBITED: [&str; 4] = ["/b", "/usr/bin/nc", "/tmp/x", "/c"];
-/// Paths that lists may hold, and some that they never do.
-const SEEN: [&str; 8] = ["/a", "/b", "/c", "/usr/bin/nc", "/tmp/x", "memfd:x", "/other", ""];
+/// A path of this many bytes: 255 are the most that a list may hold.
+fn long(bytes: usize) -> String {
+    format!("/{}", "l".repeat(bytes - 1))
+}
+
+fn texts(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn excepted() -> Vec<String> {
+    let mut paths = texts(&["/a", "/usr/bin/nc", "/tmp/x", "memfd:x", "/\u{e9}"]);
+    paths.extend([long(254), long(255)]);
+    paths
+}
+
+fn prohibited() -> Vec<String> {
+    let mut paths = texts(&["/b", "/usr/bin/nc", "/tmp/x", "/c"]);
+    paths.extend([long(254), long(255)]);
+    paths
+}
+
+/// Names that lists never hold, most of them nearly one that they do.
+fn unlisted() -> Vec<String> {
+    let mut names = texts(&["", "/", "a", "/aa", "/a/", "/a/a", "//a", "memfd:", "/other"]);
+    names.extend([long(253), long(256), long(255).replace('/', "l")]);
+    names
+}
 
 /// A name and owned bytes for it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Seen {
     None,
-    Path(&'static str),
+    Path(Vec<u8>),
     TooLong,
     Unresolved,
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Path(path) => write!(f, "\"{}\"", path.escape_ascii()),
+            Self::TooLong => f.write_str("TooLong"),
+            Self::Unresolved => f.write_str("Unresolved"),
+        }
+    }
 }
 
 impl Seen {
     pub fn name(&self) -> Name<'_> {
         match self {
             Self::None => Name::None,
-            Self::Path(path) => Name::Path(path.as_bytes()),
+            Self::Path(path) => Name::Path(path),
             Self::TooLong => Name::TooLong,
             Self::Unresolved => Name::Unresolved,
         }
@@ -65,7 +102,8 @@ impl Tried {
 fn seen() -> impl Strategy<Value = Seen> {
     prop_oneof![
         2 => Just(Seen::None),
-        6 => select(&SEEN[..]).prop_map(Seen::Path),
+        5 => select([excepted(), prohibited()].concat()).prop_map(|path| Seen::Path(path.into_bytes())),
+        2 => select(unlisted()).prop_map(|name| Seen::Path(name.into_bytes())),
         1 => Just(Seen::TooLong),
         1 => Just(Seen::Unresolved),
     ]
@@ -124,7 +162,7 @@ pub fn scope() -> impl Strategy<Value = Scope> {
 }
 
 fn detect() -> impl Strategy<Value = Detect> {
-    let lists = (subsequence(&EXCEPTED[..], 0..=4), subsequence(&PROHIBITED[..], 0..=4));
+    let lists = (subsequence(excepted(), 0..=4), subsequence(prohibited(), 0..=4));
     (any::<bool>(), option::of(any::<bool>()), any::<bool>(), lists).prop_map(
         |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited))| {
             Detect {
@@ -136,12 +174,9 @@ fn detect() -> impl Strategy<Value = Detect> {
                     .iter()
                     // One object must not hold a path in both lists.
                     .filter(|path| !prohibited.contains(path))
-                    .map(|path| Exception { path: (*path).to_owned(), sha256: None })
+                    .map(|path| Exception { path: path.clone(), sha256: None })
                     .collect(),
-                prohibited_binaries: prohibited
-                    .iter()
-                    .map(|path| ProhibitedBinary { path: (*path).to_owned() })
-                    .collect(),
+                prohibited_binaries: prohibited.into_iter().map(|path| ProhibitedBinary { path }).collect(),
             }
         },
     )
@@ -177,4 +212,16 @@ pub fn policy(name: &str, created: Option<i64>, spec: ContainerDriftPolicySpec) 
 pub fn policies() -> impl Strategy<Value = Vec<ContainerDriftPolicy>> {
     btree_map("[a-g]", (option::of(0..3_i64), spec()), 0..7)
         .prop_map(|map| map.into_iter().map(|(name, (created, spec))| policy(&name, created, spec)).collect())
+}
+
+/// Up to as many policies as a node applies, of which only that is generated which a verdict depends on.
+pub fn many_policies() -> impl Strategy<Value = Vec<ContainerDriftPolicy>> {
+    vec((detect(), any::<bool>()), 0..=MAX_POLICIES).prop_map(|policies| {
+        let policies = policies.into_iter().enumerate().map(|(index, (detect, prevent))| {
+            let mut spec = ContainerDriftPolicySpec { detect, ..ContainerDriftPolicySpec::default() };
+            spec.actions.prevent = prevent;
+            policy(&format!("p{index}"), None, spec)
+        });
+        policies.collect()
+    })
 }
