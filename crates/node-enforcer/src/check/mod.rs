@@ -15,6 +15,8 @@ pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
 /// Where the kernel keeps its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Containers are known by their cgroup in this hierarchy.
+const CGROUP_V2: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// The same of the overlay module, where modules have theirs. Without it the layout that all supported versions share is used.
 const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 /// Capabilities by number: what loading and mounting need (include/uapi/linux/capability.h).
@@ -87,6 +89,12 @@ pub fn prerequisites() -> Result<(), KernelError> {
             "run a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         );
     }
+    if !Path::new(CGROUP_V2).exists() {
+        return missing(
+            format!("cgroup v2 is not mounted at /sys/fs/cgroup ({CGROUP_V2} is missing)"),
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount it into the agent's container",
+        );
+    }
     let Ok(list) = fs::read_to_string(LSM_LIST) else {
         return missing(
             format!("{LSM_LIST} cannot be read"),
@@ -150,7 +158,7 @@ fn features() -> Vec<Feature> {
         ("kernel type information (BTF)", Path::new(BTF).exists()),
         ("module type information (BTF of overlay, loaded before the agent)", Path::new(OVERLAY_BTF).exists()),
         ("BPF among the active security modules", lsm.trim().split(',').any(|module| module == "bpf")),
-        ("cgroup v2 at /sys/fs/cgroup", Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
+        ("cgroup v2 at /sys/fs/cgroup", Path::new(CGROUP_V2).exists()),
     ]
     .map(|(name, available)| Feature { name: name.into(), available })
     .into()
