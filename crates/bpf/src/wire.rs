@@ -16,7 +16,7 @@ pub use crate::skeleton::types::{
 pub const NAME_LEN: usize = 256;
 /// Containers that a node has room for (`MAX_CONTAINERS`).
 pub const MAX_CONTAINERS: usize = 8192;
-/// Scratch buffers that a CPU may try (`SCRATCH_TRIES`).
+/// Scratch buffers a CPU (`SCRATCH_SLOTS_PER_CPU`).
 pub const SCRATCH_SLOTS_PER_CPU: u32 = 4;
 /// Changes with every change of a pinned map's meaning or layout (`MOORING_WIRE_VERSION`).
 pub const WIRE_VERSION: u32 = 1;

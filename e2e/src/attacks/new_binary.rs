@@ -58,6 +58,7 @@ pub(crate) const CASES: &[Case] = &[
     refused("new-binary/nested-cgroup", NEW, DROP).run("$P in-cgroup ${D##*/} $X"),
     refused("new-binary/nested-cgroup-named-like-a-pod", NEW, DROP)
         .run("$P in-cgroup pod00000000-0000-0000-0000-00000000000${D#${D%?}}/deeper $X"),
+    refused("new-binary/nested-cgroup-50-deep", NEW, DROP).run("$P in-cgroup ${D##*/}$(printf '/d%.0s' $(seq 50)) $X"),
     refused("new-binary/unshare-mount", NEW, DROP).run("$P unshare m $X"),
     refused("new-binary/unshare-user-and-mount", NEW, DROP).run("$P unshare Um $X"),
     refused("new-binary/unshare-user-as-another-user", NEW, DROP).run("$P as-uid 1000 $P unshare Um $X"),

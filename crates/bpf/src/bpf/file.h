@@ -68,15 +68,6 @@ __noinline __u64 find_volume(__u64 cgroup, __u32 dev, __u64 start)
 	return 0;
 }
 
-/* A global function takes no kernel pointer, only its value. */
-static __always_inline __u64 value_of(const void *pointer)
-{
-	__u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), &pointer);
-	return value;
-}
-
 static __always_inline void classify_overlay(struct target *target)
 {
 	struct mark_key key;

@@ -185,6 +185,11 @@ struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+	struct cgroup *ancestors[1]; /* from the root down, 6.1 and later */
+};
+
+struct cgroup___ids {
+	__u64 ancestor_ids[1]; /* up to 6.0 */
 };
 
 struct css_set {

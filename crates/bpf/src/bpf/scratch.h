@@ -48,7 +48,7 @@ struct scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 8); /* the agent makes it SCRATCH_TRIES a CPU */
+	__uint(max_entries, 8); /* the agent makes it SCRATCH_SLOTS_PER_CPU */
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
@@ -61,15 +61,16 @@ struct {
 	__type(value, __u32);
 } claimed_scratches SEC(".maps");
 
-#define SCRATCH_TRIES 4
+#define SCRATCH_SLOTS_PER_CPU 4
+#define SCRATCH_TRIES 32
 
 /*
- * A program can be preempted by another on the same CPU, so a per-CPU buffer would not be its own. When all slots that a CPU
- * may try are taken, names stay unresolved, which is the strict answer.
+ * A program can be preempted by another on the same CPU, so a per-CPU buffer would not be its own. A CPU begins with its own
+ * slots and goes on with its neighbours'. When all that it may try are taken, names stay unresolved, which is the strict answer.
  */
 static __always_inline struct scratch *claim_scratch(__u32 *slot)
 {
-	__u32 first = bpf_get_smp_processor_id() * SCRATCH_TRIES;
+	__u32 first = bpf_get_smp_processor_id() * SCRATCH_SLOTS_PER_CPU;
 	__u32 claim = 1;
 
 	for (__u32 i = 0; i < SCRATCH_TRIES; i++) {

@@ -6,7 +6,7 @@
 #include "maps.h"
 #include <bpf/bpf_core_read.h>
 
-/* A nested cgroup this deep inherits no policy: cgroup.max.depth of a container is the place to forbid it. */
+/* Cgroups between a task's own and the root that are looked at. A container's own is never deeper; those made in it may be. */
 #define CGROUP_DEPTH 32
 
 #define HAS_TASK_BTF bpf_core_enum_value_exists(enum bpf_func_id___known, BPF_FUNC_get_current_task_btf___known)
@@ -29,14 +29,52 @@ static __always_inline struct task_struct *current_task(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
+/* A global function takes no kernel pointer, only its value. */
+static __always_inline __u64 value_of(const void *pointer)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), &pointer);
+	return value;
+}
+
 struct subject {
 	__u64 cgroup;
 	struct container *container;
 };
 
+/* The topmost tracked cgroup above one that is too deep to be walked from, or 0. */
+__noinline __u64 find_container_from_root(__u64 start)
+{
+	struct cgroup *cgroup = (struct cgroup *)start;
+
+	for (__u32 level = 0; level < CGROUP_DEPTH; level++) {
+		__u64 id = 0;
+
+		if (bpf_core_field_exists(cgroup->ancestors)) {
+			struct cgroup *ancestor = NULL;
+
+			bpf_probe_read_kernel(&ancestor, sizeof(ancestor),
+					      (void *)cgroup + bpf_core_field_offset(cgroup->ancestors) + level * sizeof(ancestor));
+			id = BPF_CORE_READ(ancestor, kn, id);
+		} else {
+			/* Up to 6.0. */
+			struct cgroup___ids *old = (void *)cgroup;
+
+			bpf_probe_read_kernel(&id, sizeof(id),
+					      (void *)cgroup + bpf_core_field_offset(old->ancestor_ids) + level * sizeof(id));
+		}
+		if (bpf_map_lookup_elem(&containers, &id))
+			return id;
+	}
+	return 0;
+}
+
 /* The nearest tracked cgroup at or above this one. */
 static __always_inline bool find_container(struct cgroup *cgroup, struct subject *subject)
 {
+	struct cgroup *own = cgroup;
+
 	for (int depth = 0; depth < CGROUP_DEPTH; depth++) {
 		struct kernfs_node *node;
 		struct cgroup_subsys_state *parent;
@@ -55,7 +93,9 @@ static __always_inline bool find_container(struct cgroup *cgroup, struct subject
 			return false;
 		cgroup = READ(parent, cgroup);
 	}
-	return false;
+	subject->cgroup = find_container_from_root(value_of(own));
+	subject->container = bpf_map_lookup_elem(&containers, &subject->cgroup);
+	return subject->container != NULL;
 }
 
 static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
