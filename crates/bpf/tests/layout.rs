@@ -139,7 +139,7 @@ fn constants_are_those_of_the_headers() {
     assert_eq!(size_of::<wire::path_key>(), wire::NAME_LEN);
     for (header, name, value) in [
         (include_str!("../src/bpf/wire.h"), "MOORING_WIRE_VERSION", wire::WIRE_VERSION),
-        (include_str!("../src/bpf/scratch.h"), "SCRATCH_TRIES", wire::SCRATCH_SLOTS_PER_CPU),
+        (include_str!("../src/bpf/scratch.h"), "SCRATCH_SLOTS_PER_CPU", wire::SCRATCH_SLOTS_PER_CPU),
     ] {
         let line = format!("#define {name} {value}");
         assert!(header.lines().any(|it| it == line), "the header does not say {line:?}");
