@@ -26,7 +26,7 @@ use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 /// Attempts on each set of policies, at most: to switch to another set takes the kernel longer than to judge.
-const ATTEMPTS: usize = 200;
+const ATTEMPTS: usize = 400;
 
 #[derive(Parser)]
 struct Arguments {

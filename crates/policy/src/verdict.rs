@@ -98,7 +98,7 @@ pub struct Attempt<'a> {
     pub usage: Use,
     /// What the file is to the container.
     pub class: Class,
-    /// Its path in the container.
+    /// Its path in the container. On a foreign mount it counts for nothing: whoever may mount could give it any.
     pub path: Name<'a>,
     /// The path that it had in the image, where it is another.
     pub lower_path: Name<'a>,
@@ -127,11 +127,12 @@ pub struct Judgement {
 pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
     // The first two are the file's own. The others are what it was invoked by, and a mapping invokes nothing.
     let asked = if attempt.usage == Use::Execute { usize::MAX } else { 2 };
-    let excepted = match attempt.path {
+    let path = if attempt.class == Class::ForeignMount { Name::None } else { attempt.path };
+    let excepted = match path {
         Name::Path(path) => rules.path(path).excepted,
         Name::None | Name::TooLong | Name::Unresolved => SlotMask::EMPTY,
     };
-    let listed = [attempt.path, attempt.lower_path, attempt.invoked, attempt.alias]
+    let listed = [path, attempt.lower_path, attempt.invoked, attempt.alias]
         .into_iter()
         .take(asked)
         .map(|name| match name {

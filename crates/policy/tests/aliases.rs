@@ -1,4 +1,5 @@
 //! What a prohibited path stands for where it is a link.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use mooring_crd::policy_from_value;
 use mooring_policy::{Attempt, Class, Name, NodeDefaults, RuleSet, SlotMask, Use, compile, judge};

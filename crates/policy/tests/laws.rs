@@ -20,6 +20,7 @@ fn compiled(policies: &[ContainerDriftPolicy], volume_binaries: bool) -> Compile
 /// drift, and whether it is prohibited.
 fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) -> (bool, bool) {
     let [path, lower, invoked, alias] = tried.attempt_names();
+    let path = if tried.class == Class::ForeignMount { Name::None } else { path };
     let detect = &spec.detect;
     let on_volumes = match detect.volume_binaries {
         Some(own) => own,

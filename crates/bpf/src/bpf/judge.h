@@ -64,7 +64,6 @@ __noinline int judge_slowly(__u32 slot)
 	struct violation_record *record;
 	struct request *request;
 	struct verdict *verdict;
-	__u32 path_state;
 
 	if (!scratch || !decides(&tables))
 		return 0;
@@ -72,12 +71,7 @@ __noinline int judge_slowly(__u32 slot)
 	record = &scratch->record;
 	verdict = &scratch->verdict;
 	if (request->by_names) {
-		path_state = scratch->names[NAME_INDEX_PATH].state;
-		/* A foreign mount's file is in no list: whoever may mount could give it any path. */
-		if (request->file_class == CLASS_FOREIGN_MOUNT)
-			scratch->names[NAME_INDEX_PATH].state = NAME_NONE;
 		judge_by_names(&tables, request->member, request->use, request->file_class, scratch->names, verdict);
-		scratch->names[NAME_INDEX_PATH].state = path_state;
 		if (!(verdict->drift | verdict->prohibited))
 			return 0;
 	} else {
@@ -138,7 +132,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	if (file_class >= CLASSES)
 		file_class = CLASS_FOREIGN_MOUNT;
 	drift = member & rules->detects[use][file_class];
-	by_names = (drift & rules->except_lists) || (member & rules->prohibit_lists);
+	by_names = lists_matter(rules, member, drift);
 	/* Which of the two uses an early open leads to is not certain: only what both refuse is refused there. */
 	if (early && (by_names || target->unproved || !(drift & rules->prevents & rules->detects[USE_MAP][file_class])))
 		return false;

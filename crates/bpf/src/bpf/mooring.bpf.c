@@ -428,6 +428,11 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!it || !verdict || !decides(&tables))
 		return -1;
-	judge_by_names(&tables, it->member, it->use, it->file_class, it->names, verdict);
+	if (it->use >= USES || it->file_class >= CLASSES)
+		return -1;
+	if (lists_matter(tables.rules, it->member, it->member & tables.rules->detects[it->use][it->file_class]))
+		judge_by_names(&tables, it->member, it->use, it->file_class, it->names, verdict);
+	else
+		verdict_of(tables.rules, it->member, it->use, it->file_class, 0, 0, verdict);
 	return 0;
 }

@@ -21,6 +21,12 @@ static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 
 	verdict->denied = (verdict->drift | verdict->prohibited) & rules->prevents;
 }
 
+/* Whether a list can change the answer: only then are the names found out. */
+static __always_inline bool lists_matter(struct rules *rules, __u64 member, __u64 drift)
+{
+	return (drift & rules->except_lists) || (member & rules->prohibit_lists);
+}
+
 /* What the lists say of one name. A name that could not be found out is in every list of prohibited ones, and excepted by none. */
 static __always_inline void look_up_name(void *paths, struct rules *rules, struct name *name, __u64 *excepted, __u64 *prohibited)
 {
@@ -42,7 +48,9 @@ static __always_inline void judge_by_names(struct tables *tables, __u64 member, 
 	__u64 excepted = 0, ignored = 0, prohibited = 0;
 	void *paths = bpf_map_lookup_elem(&paths_tables, &tables->half);
 
-	look_up_name(paths, tables->rules, &names[NAME_INDEX_PATH], &excepted, &prohibited);
+	/* A foreign mount's file is in no list by its path: whoever may mount could give it any. */
+	if (file_class != CLASS_FOREIGN_MOUNT)
+		look_up_name(paths, tables->rules, &names[NAME_INDEX_PATH], &excepted, &prohibited);
 	look_up_name(paths, tables->rules, &names[NAME_INDEX_LOWER], &ignored, &prohibited);
 	if (use == USE_EXECUTE) {
 		look_up_name(paths, tables->rules, &names[NAME_INDEX_INVOKED], &ignored, &prohibited);

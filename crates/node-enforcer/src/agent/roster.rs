@@ -14,7 +14,7 @@ use crate::containers::{Container, Finder, FinderConfig};
 /// How often a bundle that is being written is read again.
 const TRIES: u32 = 50;
 /// How long the runtime may take from the container's cgroup to its mounts.
-const SET_UP: Duration = Duration::from_secs(60);
+const SET_UP: Duration = Duration::from_mins(1);
 
 /// A container that the agent knows.
 pub(super) struct Known {
