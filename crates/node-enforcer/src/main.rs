@@ -13,6 +13,8 @@ use mooring_node_enforcer::explain::explain;
 use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
 use mooring_node_enforcer::policies::{self, LoadErrors};
 use mooring_policy::NodeDefaults;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 /// Exit status for input that was refused.
 const BAD_INPUT: u8 = 2;
@@ -66,6 +68,8 @@ enum Command {
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
+    SelfTest,
+    #[command(hide = true)]
     SelfTestChild { cgroup: PathBuf, folder: PathBuf },
     #[command(hide = true)]
     SelfTestToken,
@@ -95,6 +99,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print_explanations(container.as_deref(), &policies, output)?;
         }
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
+        Command::SelfTest => {
+            set_pdeathsig(Signal::SIGKILL).context("self-test")?;
+            serde_json::to_writer(std::io::stdout(), &check::self_test()?)?;
+        }
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
         Command::SelfTestToken => writeln!(std::io::stdout(), "{}", child::TOKEN)?,
     }

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::{chdir, chroot};
 
 use super::SelfTest;
@@ -21,6 +23,7 @@ pub const TOKEN: &str = "mooring-self-test-token";
 /// # Errors
 /// When a step fails; the parent says so.
 pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;

@@ -6,7 +6,7 @@ mod self_test;
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::kernel::KernelError;
 pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
@@ -23,7 +23,7 @@ const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 const CAPABILITIES: [(&str, u32); 1] = [("CAP_SYS_ADMIN", 21)];
 
 /// What `check` prints.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// The kernel's release.
@@ -47,7 +47,7 @@ pub struct Check {
 }
 
 /// A way to refuse an execution.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backend {
     /// `BpfLsm`.
@@ -60,7 +60,7 @@ pub struct Backend {
 }
 
 /// Something that a kernel has or lacks.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Feature {
     /// Its name.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mooring_crd::policy_from_value;
@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::containers::{Container, Root, Runtime};
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
+
+/// Where the scratch container's cgroup and overlay are made.
+const CGROUPS: &str = "/sys/fs/cgroup";
+const SCRATCH: &str = "/run";
+/// What their names begin with; the rest is the pid.
+const PREFIX: &str = "mooring-self-test-";
 
 /// What was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,18 +100,31 @@ impl Drop for Folders {
     }
 }
 
-/// Makes the test in a process of its own, whose memory ends with it.
+/// Makes the test in a process of its own, whose memory ends with it, and which ends with this one.
 ///
 /// # Errors
 /// As [`self_test`].
 pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
-    let output = scratch("start the self-test", Command::new("/proc/self/exe").args(["check", "-o", "json"]).output())?;
-    let check: super::Check =
-        scratch("read its answer", serde_json::from_slice(&output.stdout).map_err(io::Error::other))?;
-    check.self_test.ok_or_else(|| SelfTestError::Scratch {
-        what: "make the self-test",
-        source: io::Error::other(check.problems.join("; ")),
-    })
+    let output = scratch("start the self-test", Command::new("/proc/self/exe").arg("self-test").output())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return scratch("run the self-test", Err(io::Error::other(said)));
+    }
+    scratch("read the self-test's result", serde_json::from_slice(&output.stdout).map_err(io::Error::other))
+}
+
+/// What tests whose process was killed have left behind.
+fn remove_leftovers() {
+    for parent in [CGROUPS, SCRATCH] {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+            if !Path::new("/proc").join(pid).exists() {
+                // Not empty: a process of it is still ending. The next test tries again.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
 }
 
 /// Makes the test.
@@ -113,9 +132,9 @@ pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
 pub fn self_test() -> Result<SelfTest, SelfTestError> {
-    let name = format!("mooring-self-test-{}", std::process::id());
-    let folders =
-        Folders { cgroup: PathBuf::from("/sys/fs/cgroup").join(&name), overlay: PathBuf::from("/run").join(&name) };
+    remove_leftovers();
+    let name = format!("{PREFIX}{}", std::process::id());
+    let folders = Folders { cgroup: Path::new(CGROUPS).join(&name), overlay: Path::new(SCRATCH).join(&name) };
     scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
     // Fails, but loads the module, so that its type information is there when the programs are loaded.
     let _ = mount(None::<&str>, &folders.overlay, Some("overlay"), MsFlags::empty(), None::<&str>);
