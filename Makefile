@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test lint unit gen gen-check kernels vm vm-shell fmt clean
+.PHONY: help setup build demo test bench lint unit gen gen-check kernels vm vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ demo: build ## Show a drifted binary refused in a real container on the newest k
 
 test: ## Everything that a change needs: lint, unit and property tests, generated files, the kernels
 	@./scripts/test "$(KERNELS)"
+
+bench: build ## Measure what the enforcer costs, against the bounds; writes docs/benchmarks.md
+	@./scripts/bench "$(KERNELS)"
 
 lint: ## Formatting and clippy
 	cargo fmt --all --check
