@@ -1,5 +1,6 @@
 //! What an exec and an open cost, without the enforcer and with it.
 
+use super::footprint::starts;
 use super::{Numbers, wrong};
 use crate::attacks::case::Profile;
 use crate::guest::context::{Context, Running};
@@ -130,7 +131,9 @@ pub(super) fn measure(context: &Context, program: &Path, numbers: &mut Numbers) 
     enforcer.terminate()?;
     by_program(&mut meters, numbers)?;
     release(binary)?;
-    usual(&mut meters, "released", numbers)
+    usual(&mut meters, "released", numbers)?;
+    numbers.put("start-ms counted", starts(binary, &folder)?);
+    Ok(())
 }
 
 fn edit(enforcer: &Enforcer, folder: &Path, policy: &serde_json::Value) -> Result<()> {
@@ -187,13 +190,26 @@ fn by_program(meters: &mut Meters<'_>, numbers: &mut Numbers) -> Result<()> {
     Ok(())
 }
 
+/// The least of three: what the kernel's allocators have at hand differs from process to process by as much as a program costs.
 fn costs(meters: &mut Meters<'_>) -> Result<[(&'static str, u64); 4]> {
-    Ok([
-        ("untracked-service", meters.service("spawn")?),
-        ("untracked-open-read", meters.service("open-read")?),
-        ("image-binary", meters.inside("spawn", "/fix/true", SAMPLES)?),
-        ("copied-up-open-write", meters.inside("open-write", COPIED_UP, SAMPLES)?),
-    ])
+    let mut least = [
+        ("untracked-service", u64::MAX),
+        ("untracked-open-read", u64::MAX),
+        ("image-binary", u64::MAX),
+        ("copied-up-open-write", u64::MAX),
+    ];
+    for _ in 0..3 {
+        let costs = [
+            meters.service("spawn")?,
+            meters.service("open-read")?,
+            meters.inside("spawn", "/fix/true", SAMPLES)?,
+            meters.inside("open-write", COPIED_UP, SAMPLES)?,
+        ];
+        for ((_, least), cost) in least.iter_mut().zip(costs) {
+            *least = cost.min(*least);
+        }
+    }
+    Ok(least)
 }
 
 /// What is pinned as a link: everything in the folder `links`, however deep.
