@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak lint unit gen gen-check vm vm-verdict vm-shell fmt clean
+.PHONY: help setup build demo test soak bench lint unit gen gen-check vm vm-verdict vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: ## Everything that a change needs: lint, unit and property tests, generate
 
 soak: ## As test, with every suite on every kernel with every runtime (hours)
 	@./scripts/test "$(KERNELS)" soak
+
+bench: build ## Measure what the enforcer costs, against the bounds; writes docs/benchmarks.md
+	@./scripts/bench "$(KERNELS)"
 
 lint: ## Formatting and clippy
 	cargo fmt --all --check

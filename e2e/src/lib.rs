@@ -2,5 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attacks;
+pub mod bench;
 pub mod guest;
 pub mod vm;

@@ -2,9 +2,9 @@
 
 use clap::{Parser, Subcommand};
 use mooring_e2e::attacks::payload;
-use mooring_e2e::guest::{Context, Report, RuntimeKind, list, run};
+use mooring_e2e::guest::{Bench, Context, Report, RuntimeKind, bench, list, run};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Attack suites against the enforcer, with real containers. Run it inside a guest, as root.
@@ -30,6 +30,21 @@ enum Command {
         #[arg(long)]
         enforcer: Option<PathBuf>,
     },
+    /// Measures what the enforcer costs and writes the numbers.
+    Bench {
+        /// What.
+        #[arg(value_enum)]
+        what: Bench,
+        /// The enforcer's binary.
+        #[arg(long)]
+        enforcer: PathBuf,
+        /// A static program that ends at once.
+        #[arg(long)]
+        program: PathBuf,
+        /// Where the numbers go.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,15 +57,27 @@ fn main() -> ExitCode {
             list();
             ExitCode::SUCCESS
         }
-        Command::Run { names, runtime, enforcer } => match suites(&names, runtime, enforcer) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("guest: {error:#}");
-                ExitCode::from(2)
-            }
-        },
+        Command::Run { names, runtime, enforcer } => ended(suites(&names, runtime, enforcer)),
+        Command::Bench { what, enforcer, program, out } => ended(measure(what, enforcer, &program, &out)),
     }
+}
+
+fn ended(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("guest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure(what: Bench, enforcer: PathBuf, program: &Path, out: &Path) -> anyhow::Result<bool> {
+    // crun: what starts 50 containers soonest.
+    let context = Context::new(RuntimeKind::Crun, Some(enforcer))?;
+    bench(what, &context, program, out)?;
+    Ok(true)
 }
 
 fn suites(names: &[String], runtime: RuntimeKind, enforcer: Option<PathBuf>) -> anyhow::Result<bool> {

@@ -135,19 +135,19 @@ impl Enforcer {
         })
     }
 
-    /// Its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// A line of its status in KiB: `VmRSS` for what it has resident, `VmHWM` for the most that it ever had.
+    pub(crate) fn memory_kib(&self, line: &str) -> Result<u64> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.child.id()));
+        let status = std::fs::read_to_string(&path).on("read", &path)?;
+        let value = status.lines().find_map(|said| said.strip_prefix(line)?.strip_prefix(':'));
+        value
+            .and_then(|value| value.trim().strip_suffix(" kB")?.trim().parse().ok())
+            .ok_or_else(|| HarnessError::Wrong(format!("no {line} in its status")))
     }
 
-    /// The most memory that it ever had resident, in KiB.
-    pub(crate) fn peak_memory_kib(&self) -> Result<u64> {
-        let path = PathBuf::from(format!("/proc/{}/status", self.pid()));
-        let status = std::fs::read_to_string(&path).on("read", &path)?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
-            .ok_or_else(|| HarnessError::Wrong("no VmHWM in its status".into()))
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, what: Signal) -> Result<()> {
+        signal(&self.child, what)
     }
 
     /// SIGSTOP: it neither resolves nor reports until [`Enforcer::thaw`].
@@ -162,7 +162,7 @@ impl Enforcer {
 
     /// SIGTERM; returns its exit status.
     pub(crate) fn terminate(mut self) -> Result<ExitStatus> {
-        signal(&self.child, Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         let limit = Duration::from_secs(10);
         wait_within(&mut self.child, limit).ok_or_else(|| HarnessError::Timeout {
             what: "the enforcer's end after SIGTERM".into(),

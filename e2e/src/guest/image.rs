@@ -48,7 +48,8 @@ impl Image {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).on("chmod", &path)
     }
 
-    fn copy(&self, host: &Path, inside: &str) -> Result<()> {
+    /// Puts a program of the guest into the image; containers that run already do not see it for certain.
+    pub(crate) fn copy(&self, host: &Path, inside: &str) -> Result<()> {
         let content = fs::read(host).on("read", host)?;
         self.write(inside, &content, 0o755)
     }

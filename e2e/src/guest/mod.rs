@@ -1,5 +1,6 @@
 //! What runs inside a booted guest, as root: containers, the enforcer under test, and the suites that put them together.
 
+mod bench;
 mod bundle;
 mod containerd;
 mod context;
@@ -16,6 +17,7 @@ mod session;
 mod suites;
 mod system;
 
+pub use bench::{Bench, bench};
 pub use context::{Context, RuntimeKind};
 pub use error::HarnessError;
 pub use report::Report;

@@ -103,6 +103,14 @@ struct {
 	__type(value, __u64); /* enum clean_state */
 } clean_marks SEC(".maps");
 
+/* 1 once a file without a known lower was compared. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} lowerless_marks SEC(".maps");
+
 /* When the agent was asked to compare a file: ns since boot. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

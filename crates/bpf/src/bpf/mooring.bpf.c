@@ -364,6 +364,7 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 written = step == PROVE_REFUTE ? COMPARED_AND_DIFFERENT : WRITTEN;
 	__u64 compared_now = COMPARED_NOW;
+	__u32 zero = 0, one = 1;
 	struct mark_key key;
 	struct inode *inode, *lower, *upper;
 	struct file **table;
@@ -390,6 +391,8 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	lower = lower_inode_of(inode);
 	if (lower && (BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3]))
 		return -3;
+	if (!lower)
+		bpf_map_update_elem(&lowerless_marks, &zero, &one, BPF_ANY);
 	if (bpf_map_update_elem(&clean_marks, &key, &compared_now, BPF_ANY))
 		return -3;
 	bpf_map_delete_elem(&written_marks, &key);

@@ -132,17 +132,30 @@ static __always_inline bool is_clean(struct mark_key *key)
 	return clean && *clean == CLEAN;
 }
 
+/* Has a file without a known lower ever been compared? Most never are, and writers of new files need not look for a mark. */
+static __always_inline bool has_lowerless_marks(void)
+{
+	__u32 zero = 0;
+	__u32 *any = bpf_map_lookup_elem(&lowerless_marks, &zero);
+
+	return any && *any;
+}
+
 /*
  * Content may change from here on. A file that no layer of the image has needs no mark, it is new, unless it was compared with
  * one or just is. Only a comparison takes the mark away.
  */
 static __always_inline void mark_written(struct inode *inode)
 {
-	__u64 written = WRITTEN;
+	__u64 written = WRITTEN, *state;
 	struct mark_key key;
 
 	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	if (!lower_inode_of(inode) && !bpf_map_lookup_elem(&clean_marks, &key))
+	if (!lower_inode_of(inode) && !(has_lowerless_marks() && bpf_map_lookup_elem(&clean_marks, &key)))
+		return;
+	/* Whoever takes the mark away looks afterwards whether somebody has the file open for writing, as this one has. */
+	state = bpf_map_lookup_elem(&written_marks, &key);
+	if (state && *state == WRITTEN)
 		return;
 	bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
 	bpf_map_delete_elem(&clean_marks, &key);

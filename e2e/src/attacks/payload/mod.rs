@@ -5,6 +5,7 @@
 mod execute;
 mod loops;
 mod map;
+mod measure;
 mod namespaces;
 pub(crate) mod serve;
 mod sys;
@@ -104,6 +105,7 @@ fn dispatch(words: &[&str]) -> Outcome {
             loops::oracle(dropped, image, stop);
             Ok(())
         }
+        ["measure", what, path, samples] => measure::measure(what, path, samples),
         ["try-every", millis, times, path] => loops::try_every(millis, times, path),
         _ => Err(PayloadError::Usage(words.join(" "))),
     }

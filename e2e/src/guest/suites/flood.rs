@@ -42,7 +42,7 @@ fn flooded(context: &Context, id: &str, prepare: &str, attack: &str, times: u64,
     let expected = times + 1;
     let right = poll(Duration::from_secs(20), || (counted(&enforcer.events_since(0), id) == expected).then_some(()));
     let events = enforcer.events_since(0);
-    let memory = enforcer.peak_memory_kib()?;
+    let memory = enforcer.memory_kib("VmHWM")?;
     println!(
         "# {id}: {times} refused in {:.1} s, {} events, peak memory {memory} KiB",
         took.as_secs_f64(),

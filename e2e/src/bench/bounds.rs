@@ -1,0 +1,207 @@
+//! The bounds, and whether they are kept.
+
+use super::{BenchError, Numbers};
+
+/// How a number of the table is made.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    /// How much dearer the first is than the second, in percent.
+    Overhead(&'static str, &'static str),
+    /// Thousands of instructions.
+    Thousands(&'static str),
+    /// KiB, told in MiB.
+    Memory(&'static str),
+    /// Milliseconds, told in seconds.
+    Time(&'static str),
+    /// Bytes, told in MiB.
+    Size(&'static str),
+}
+
+struct Bound {
+    what: &'static str,
+    most: Option<f64>,
+    goal: Option<f64>,
+    value: Value,
+}
+
+const fn bound(what: &'static str, value: Value, most: f64, goal: Option<f64>) -> Bound {
+    Bound { what, most: Some(most), goal, value }
+}
+
+const fn reported(what: &'static str, value: Value) -> Bound {
+    Bound { what, most: None, goal: None, value }
+}
+
+/// Instructions; they are the same whatever else the machine does.
+const INSTRUCTIONS: &[Bound] = &[
+    bound(
+        "exec, untracked, in the root cgroup",
+        Value::Overhead("untracked-root enforcing", "untracked-root without"),
+        0.8,
+        Some(0.6),
+    ),
+    bound(
+        "exec, untracked, in a service's cgroup",
+        Value::Overhead("untracked-service enforcing", "untracked-service without"),
+        0.8,
+        Some(0.6),
+    ),
+    bound(
+        "exec of an image binary in a container",
+        Value::Overhead("image-binary enforcing", "image-binary without"),
+        1.0,
+        Some(0.6),
+    ),
+    bound(
+        "open() for reading, untracked",
+        Value::Overhead("untracked-open-read enforcing", "untracked-open-read without"),
+        6.0,
+        None,
+    ),
+    bound(
+        "open() for writing, untracked",
+        Value::Overhead("untracked-open-write enforcing", "untracked-open-write without"),
+        6.0,
+        None,
+    ),
+    bound(
+        "open() for reading in a container, a file of the image",
+        Value::Overhead("image-open-read enforcing", "image-open-read without"),
+        6.0,
+        None,
+    ),
+    bound(
+        "open() for writing in a container, a new file",
+        Value::Overhead("new-open-write enforcing", "new-open-write without"),
+        6.0,
+        None,
+    ),
+    bound(
+        "open() for writing in a container, a file of the image that was copied up",
+        Value::Overhead("copied-up-open-write enforcing", "copied-up-open-write without"),
+        6.0,
+        None,
+    ),
+    bound("exec refused, thousand instructions", Value::Thousands("refused enforcing"), 240.0, Some(165.0)),
+    bound(
+        "exec detected, not prevented, first of its kind",
+        Value::Overhead("new-binary-first enforcing", "new-binary-first without"),
+        5.0,
+        None,
+    ),
+    bound(
+        "exec detected, not prevented, repeated",
+        Value::Overhead("new-binary enforcing", "new-binary without"),
+        2.0,
+        None,
+    ),
+    reported(
+        "exec of an image binary in a container, policy with path lists",
+        Value::Overhead("image-binary lists", "image-binary without"),
+    ),
+    reported(
+        "exec detected, first of its kind, and the agent's work on it on the same processor",
+        Value::Overhead("new-binary-first with-agent", "new-binary-first without"),
+    ),
+    // A millisecond is a million of them.
+    reported("from `run` to enforcing, billion instructions", Value::Time("start-ms counted")),
+];
+
+const FOOTPRINT: &[Bound] = &[
+    bound("resident memory with one policy and 50 containers, MiB", Value::Memory("memory-kib found"), 15.0, None),
+    reported("the same, when the containers came later, MiB", Value::Memory("memory-kib came")),
+    reported("most memory that it ever had, at its start, MiB", Value::Memory("peak-memory-kib found")),
+    bound("from `run` to enforcing, s", Value::Time("start-ms empty"), 2.0, None),
+    bound("from `run` to enforcing with 50 containers, s", Value::Time("start-ms found"), 2.0, None),
+    bound("size of the static binary, MiB", Value::Size("binary-bytes"), 12.0, None),
+];
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// What was measured.
+    pub what: &'static str,
+    /// Its bound and its goal as people read them.
+    pub bound: String,
+    /// What came out.
+    pub measured: String,
+    /// What it was made of, where that is more than one number.
+    pub from: String,
+    /// Whether the bound is kept; `None` where there is none.
+    pub kept: Option<bool>,
+}
+
+/// Compares with the bounds what was counted in one guest and measured in another.
+///
+/// # Errors
+/// If something was not measured.
+pub fn judge(instructions: &Numbers, footprint: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    let counted = INSTRUCTIONS.iter().map(|bound| bound.judge(instructions));
+    counted.chain(FOOTPRINT.iter().map(|bound| bound.judge(footprint))).collect()
+}
+
+/// The instructions of another kernel, without its bounds.
+pub(super) fn compare(instructions: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    INSTRUCTIONS.iter().map(|bound| bound.judge(instructions)).collect()
+}
+
+impl Bound {
+    fn judge(&self, numbers: &Numbers) -> Result<Judged, BenchError> {
+        let mut from = String::new();
+        let measured = match self.value {
+            Value::Overhead(with, without) => {
+                let (with, without) = (numbers.get(with)?, numbers.get(without)?);
+                from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
+                (with / without - 1.0) * 100.0
+            }
+            Value::Thousands(name) | Value::Time(name) => numbers.get(name)? / 1000.0,
+            Value::Memory(name) => numbers.get(name)? / 1024.0,
+            Value::Size(name) => numbers.get(name)? / 1024.0 / 1024.0,
+        };
+        let limit = self.most.map_or_else(|| "-".to_owned(), |most| self.told(most));
+        let goal = self.goal.map_or_else(String::new, |goal| format!(" (goal {})", self.told(goal)));
+        Ok(Judged {
+            what: self.what,
+            bound: limit + &goal,
+            measured: self.told(measured),
+            from,
+            kept: self.most.map(|most| measured <= most),
+        })
+    }
+
+    fn told(&self, number: f64) -> String {
+        match self.value {
+            Value::Overhead(..) => format!("{number:+.2} %"),
+            Value::Thousands(_) => format!("{number:.1}"),
+            Value::Memory(_) | Value::Time(_) | Value::Size(_) => format!("{number:.2}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(pairs: &[(&str, f64)]) -> Numbers {
+        let numbers = pairs.iter().map(|&(name, number)| (name.to_owned(), number)).collect();
+        Numbers { kernel: "6.12".into(), numbers }
+    }
+
+    #[test]
+    fn an_overhead_is_kept_up_to_its_bound() {
+        let bound = bound("x", Value::Overhead("with", "without"), 1.0, Some(0.5));
+        let kept = bound.judge(&numbers(&[("with", 1009.0), ("without", 1000.0)])).unwrap();
+        assert_eq!(
+            (kept.kept, kept.measured.as_str(), kept.bound.as_str()),
+            (Some(true), "+0.90 %", "+1.00 % (goal +0.50 %)")
+        );
+        let missed = bound.judge(&numbers(&[("with", 1011.0), ("without", 1000.0)])).unwrap();
+        assert_eq!(missed.kept, Some(false));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_an_error() {
+        let error = judge(&numbers(&[]), &numbers(&[])).unwrap_err().to_string();
+        assert!(error.contains("untracked-root enforcing"), "{error}");
+    }
+}

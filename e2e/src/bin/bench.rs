@@ -1,0 +1,57 @@
+//! `bench`: compares what guests measured with the bounds, and writes `docs/benchmarks.md`. Used by `make bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use mooring_e2e::bench::{Numbers, document, judge, table};
+
+/// Prints how the bounds are kept. Exit status 1 when one is missed, 2 when something was not measured.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What was counted on the kernel that the bounds are for.
+    #[arg(long)]
+    instructions: PathBuf,
+    /// What was counted on another kernel; may be repeated.
+    #[arg(long)]
+    other: Vec<PathBuf>,
+    /// Memory and time.
+    #[arg(long)]
+    footprint: PathBuf,
+    /// The enforcer's binary.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Where the document goes.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let instructions = Numbers::read(&arguments.instructions)?;
+    let others: Vec<Numbers> = arguments.other.iter().map(|path| Numbers::read(path)).collect::<Result<_, _>>()?;
+    let mut footprint = Numbers::read(&arguments.footprint)?;
+    footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
+    let judged = judge(&instructions, &footprint)?;
+    std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;
+    print!("{}", table(&judged));
+    let missed = judged.iter().filter(|line| line.kept == Some(false)).count();
+    println!("{} bounds kept, {missed} missed", judged.iter().filter(|line| line.kept == Some(true)).count());
+    Ok(missed == 0)
+}
+
+fn size(binary: &Path) -> anyhow::Result<f64> {
+    // Far below 2^53.
+    #[allow(clippy::cast_precision_loss)]
+    Ok(std::fs::metadata(binary)?.len() as f64)
+}
