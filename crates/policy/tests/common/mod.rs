@@ -110,7 +110,8 @@ fn seen() -> impl Strategy<Value = Seen> {
 }
 
 pub fn tried() -> impl Strategy<Value = Tried> {
-    let member = prop_oneof![Just(u64::MAX), any::<u64>()];
+    // Among many policies there is nearly always one with a list: only few of them show what comes of none.
+    let member = prop_oneof![Just(u64::MAX), any::<u64>(), (0..16).prop_map(|slot| 1_u64 << slot)];
     let usage = select(&Use::ALL[..]);
     let class = select(&Class::ALL[..]);
     (member, usage, class, [seen(), seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| Tried {
