@@ -12,6 +12,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     builder.obj_builder.debug(std::env::var_os("DEBUG").is_some());
     let mut open = builder.open(&mut storage)?;
     hooks::configure(&mut open).map_err(|error| error.missing)?;
+    // What the verification of each program costs (BPF_LOG_STATS).
+    if std::env::var_os("DEBUG").is_some() {
+        for mut program in open.open_object_mut().progs_mut() {
+            program.set_log_level(4);
+        }
+    }
     let _loaded = open.load()?;
     println!("loaded");
     Ok(())

@@ -67,6 +67,11 @@ fn said(line: &str) -> Option<Said> {
     }
 }
 
+/// How often a guest is booted that does not come to start its command.
+const BOOTS: u32 = 3;
+/// How long that may take, on a machine that is busy with other things.
+const BOOT: Duration = Duration::from_mins(3);
+
 /// A process that does not outlive this value.
 #[derive(Debug)]
 struct Killed(Child);
@@ -93,14 +98,30 @@ pub fn run(cache: &Cache, guest: &Guest) -> Result<Ended, Error> {
         let path = folder.join(format!("{port}.socket"));
         listeners.push(UnixListener::bind(&path).map_err(Error::io("listen on", &path))?);
     }
-    let ended = supervise(guest, folder, &listeners);
+    let mut boots = 0;
+    let ended = loop {
+        boots += 1;
+        let mut started = None;
+        match supervise(guest, folder, &listeners, &mut started) {
+            // QEMU's emulation now and then loses a race with a booting kernel that patches its own code.
+            Err(error) if started.is_none() && boots < BOOTS => {
+                say(format!("kernel {} did not boot ({error}); once more", guest.kernel.kernel.name));
+            }
+            ended => break ended,
+        }
+    };
     if let Some(kept) = &guest.console {
         fs::copy(folder.join("console"), kept).map_err(Error::io("write the console to", kept))?;
     }
     ended
 }
 
-fn supervise(guest: &Guest, folder: &Path, listeners: &[UnixListener]) -> Result<Ended, Error> {
+fn supervise(
+    guest: &Guest,
+    folder: &Path,
+    listeners: &[UnixListener],
+    started: &mut Option<Duration>,
+) -> Result<Ended, Error> {
     let begun = Instant::now();
     let mut qemu = Killed(start(guest, folder)?);
     let mut streams = Vec::new();
@@ -123,15 +144,16 @@ fn supervise(guest: &Guest, folder: &Path, listeners: &[UnixListener]) -> Result
         }
     });
     let pumps = [thread::spawn(move || pump(stdout, io::stdout())), thread::spawn(move || pump(stderr, io::stderr()))];
-    let mut started = None;
     let code = loop {
         match receiver.recv_timeout(LOOK) {
-            Ok(Said::Started) => started = Some(begun.elapsed()),
+            Ok(Said::Started) => *started = Some(begun.elapsed()),
             Ok(Said::Exit(code)) => break Ok(code),
             // The status port closes with QEMU.
             Err(RecvTimeoutError::Disconnected) => break Err(dead(guest, folder)),
-            Err(RecvTimeoutError::Timeout) if begun.elapsed() > guest.timeout => {
-                break Err(late(guest, folder, started));
+            Err(RecvTimeoutError::Timeout)
+                if begun.elapsed() > guest.timeout || (started.is_none() && begun.elapsed() > BOOT) =>
+            {
+                break Err(late(guest, folder, *started));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }

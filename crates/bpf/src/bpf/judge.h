@@ -77,7 +77,8 @@ __noinline int judge_slowly(__u32 slot)
 	} else {
 		verdict_of(tables.rules, request->member, request->use, request->file_class, 0, 0, verdict);
 	}
-	if (!request->tell) {
+	/* Without lists the fast path has counted it. */
+	if (request->by_names) {
 		fill_key(&record->key, request->cgroup, request->number, request->dev, request->file_class, request->use,
 			 tables.rules, verdict);
 		request->tell = count_violation(&record->key, &record->aggregated);

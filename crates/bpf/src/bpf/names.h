@@ -53,12 +53,39 @@ static __always_inline bool prepend_slash(struct name *name)
 	return true;
 }
 
+/* Puts "/" and a dentry's name before what is there. Few branches: the verifier follows each of them for every component. */
+static __always_inline bool prepend_component(struct name *name, struct dentry *dentry)
+{
+	const unsigned char *text = NULL;
+	__u32 length = 0;
+	__u64 offset;
+	__u8 *start;
+
+	bpf_core_read(&length, sizeof(length), &dentry->d_name.len);
+	bpf_core_read(&text, sizeof(text), &dentry->d_name.name);
+	offset = (__u64)name->offset - length - 1;
+	if (offset >= NAME_LEN) {
+		name->state = NAME_TOO_LONG;
+		return false;
+	}
+	name->offset = offset;
+	/* The compiler knows that these change nothing; the verifier does not. */
+	barrier_var(offset);
+	barrier_var(length);
+	start = &name->key.bytes[offset & (NAME_LEN - 1)];
+	*start = '/';
+	if (bpf_probe_read_kernel(start + 1, length & (NAME_LEN - 1), text)) {
+		name->state = NAME_UNRESOLVED;
+		return false;
+	}
+	return true;
+}
+
 /* The longest walk that can end in a name of a list. A longer one leaves NAME_TOO_LONG, and so does a name of 256 bytes. */
 __noinline int walk_up(__u32 slot, __u32 index)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct dentry *dentry, *stop;
-	struct mount *mount;
 	struct name *name;
 
 	if (!scratch || index >= NAMES)
@@ -66,44 +93,43 @@ __noinline int walk_up(__u32 slot, __u32 index)
 	name = &scratch->names[index];
 	dentry = (struct dentry *)scratch->walk.dentry;
 	stop = (struct dentry *)scratch->walk.stop;
-	mount = (struct mount *)scratch->walk.mount;
-	for (int component = 0; component < PATH_COMPONENTS; component++) {
-		struct dentry *parent;
-		struct qstr leaf;
+	for (int component = 0; component <= PATH_COMPONENTS; component++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
 		if (dentry == stop) {
 			name->state = NAME_PATH;
 			return 0;
 		}
-		if (mount && dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
-			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-			if (!above || above == mount) {
-				name->state = NAME_PATH;
-				return 0;
-			}
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = above;
-			continue;
-		}
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (!parent) {
-			name->state = NAME_UNRESOLVED;
-			return -1;
-		}
-		if (parent == dentry) {
+		if (!parent || parent == dentry) {
 			/* What has a place to stop at and ends elsewhere is connected to nothing: found by its number, not by its name. */
-			name->state = stop ? NAME_UNRESOLVED : NAME_PATH;
-			return 0;
+			name->state = stop || !parent ? NAME_UNRESOLVED : NAME_PATH;
+			return name->state == NAME_PATH ? 0 : -1;
 		}
-		bpf_core_read(&leaf.len, sizeof(leaf.len), &dentry->d_name.len);
-		bpf_core_read(&leaf.name, sizeof(leaf.name), &dentry->d_name.name);
-		if (!prepend(name, leaf.name, leaf.len) || !prepend_slash(name))
+		if (!prepend_component(name, dentry))
 			return -1;
 		dentry = parent;
 	}
 	name->state = NAME_TOO_LONG;
 	return -1;
+}
+
+/* Mounts between a foreign file and the root that are named. */
+#define MOUNTS 8
+
+/* Where a foreign mount's file is seen by who executes it: for people, never for a list. */
+static __always_inline void name_foreign(__u32 slot, struct scratch *scratch)
+{
+	struct mount *mount = (struct mount *)(scratch->request.mnt - bpf_core_field_offset(struct mount, mnt));
+
+	for (int i = 0; i < MOUNTS; i++) {
+		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+		scratch->walk.stop = (__u64)BPF_CORE_READ(mount, mnt.mnt_root);
+		if (walk_up(slot, NAME_INDEX_PATH) || !above || above == mount)
+			return;
+		scratch->walk.dentry = (__u64)BPF_CORE_READ(mount, mnt_mountpoint);
+		mount = above;
+	}
 }
 
 /* "memfd:NAME". Only a kernel-internal mount has such files, so nothing on a mount of the container's can pose as one. */
@@ -137,7 +163,6 @@ __noinline int name_path(__u32 slot)
 	}
 	scratch->walk.dentry = request->dentry;
 	scratch->walk.stop = 0;
-	scratch->walk.mount = 0;
 	if (request->file_class == CLASS_VOLUME_BINARY) {
 		struct dentry *root = (struct dentry *)request->volume;
 		struct volume_key key = {.container = request->cgroup, .dev = request->dev};
@@ -157,10 +182,11 @@ __noinline int name_path(__u32 slot)
 		prepend(name, &volume->destination[(NAME_LEN - length) & (NAME_LEN - 1)], length);
 		return 0;
 	}
-	/* Where a foreign mount's file is seen by who executes it: for people, never for a list. */
-	if (request->file_class == CLASS_FOREIGN_MOUNT)
-		scratch->walk.mount = request->mnt - bpf_core_field_offset(struct mount, mnt);
-	else if (request->dev == request->root_dev && !request->root_is_overlay) {
+	if (request->file_class == CLASS_FOREIGN_MOUNT) {
+		name_foreign(slot, scratch);
+		return 0;
+	}
+	if (request->dev == request->root_dev && !request->root_is_overlay) {
 		struct vfsmount *mnt = (struct vfsmount *)request->mnt;
 
 		scratch->walk.stop = (__u64)BPF_CORE_READ(mnt, mnt_root);
@@ -192,7 +218,6 @@ __noinline int name_lower(__u32 slot)
 	}
 	scratch->walk.dentry = (__u64)lower.dentry;
 	scratch->walk.stop = (__u64)lower.root;
-	scratch->walk.mount = 0;
 	return walk_up(slot, NAME_INDEX_LOWER);
 }
 
@@ -229,7 +254,7 @@ __noinline int name_alias(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct name *name, *base;
-	__u32 length, leaf = 0;
+	__u32 length, leaf;
 
 	if (!scratch)
 		return -1;
@@ -241,14 +266,17 @@ __noinline int name_alias(__u32 slot)
 		base = &scratch->names[NAME_INDEX_PATH];
 	if (!length || base->state != NAME_PATH)
 		return 0;
-	for (__u32 i = 0; i < NAME_LEN && leaf < length; i++) {
-		__u32 at = length - 1 - leaf;
+	scratch->leaf_len = 0;
+	for (__u32 i = 0; i < NAME_LEN && i < length; i++) {
+		__u32 at = length - 1 - i;
 
 		barrier_var(at);
 		if (scratch->invoked[at & (PATH_MAX - 1)] == '/')
 			break;
-		leaf++;
+		scratch->leaf_len = i + 1;
 	}
+	/* Read back: the verifier would go on from each of the lengths that it has seen above. */
+	leaf = *(volatile __u32 *)&scratch->leaf_len;
 	if (prepend(name, &scratch->invoked[(length - leaf) & (PATH_MAX - 1)], leaf) && prepend_slash(name) &&
 	    prepend(name, &base->key.bytes[base->offset & (NAME_LEN - 1)], NAME_LEN - base->offset))
 		name->state = NAME_PATH;

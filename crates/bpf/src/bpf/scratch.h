@@ -32,7 +32,6 @@ struct request {
 struct walk {
 	__u64 dentry;
 	__u64 stop;  /* a dentry before the superblock's root, or 0 */
-	__u64 mount; /* crossed upwards where it ends; 0: stay on this superblock */
 };
 
 struct scratch {
@@ -43,6 +42,7 @@ struct scratch {
 	struct name names[NAMES];
 	struct violation_record record;
 	__u32 invoked_len; /* without its zero */
+	__u32 leaf_len;    /* of its last component */
 	__u8 invoked[PATH_MAX];
 };
 

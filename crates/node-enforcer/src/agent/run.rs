@@ -93,6 +93,7 @@ fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> AgentErro
 pub struct Agent {
     options: Options,
     signals: SignalFd,
+    watch: Watch,
     kernel: Kernel,
     policies: PolicySet,
     /// The policies' rules, and what their prohibited paths lead to.
@@ -114,7 +115,8 @@ impl Agent {
     pub fn start(options: Options) -> Result<Self, AgentError> {
         // Before any thread is made, so that none is ended by them.
         let signals = block_signals().map_err(system("block signals"))?;
-        // Bad input is told first, whatever the kernel is.
+        // Before the policies are read, so that no edit is missed; bad input is told first, whatever the kernel is.
+        let watch = Watch::new(&options.policies);
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         check::prerequisites()?;
         pass_self_test()?;
@@ -122,6 +124,7 @@ impl Agent {
         let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
         let mut agent = Self {
             signals,
+            watch: watch?,
             kernel,
             rules: policies.rules.clone(),
             policies,
@@ -153,13 +156,12 @@ impl Agent {
     /// # Errors
     /// When the loop itself cannot go on.
     pub fn run(mut self) -> Result<(), AgentError> {
-        let mut watch = Watch::new(&self.options.policies)?;
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
         let mut edited = None::<Instant>;
         loop {
-            let ends = self.wait(&watch, edited.is_some())?;
+            let ends = self.wait(edited.is_some())?;
             // The ring buffers have one reader: whoever is in force.
             if !self.kernel.is_in_force()? {
                 eprintln!("ending: another enforcer has taken over, or enforcement was released");
@@ -182,8 +184,10 @@ impl Agent {
             if ends {
                 return Ok(());
             }
-            if watch.drain()? {
-                edited = Some(Instant::now());
+            match self.watch.drain() {
+                Ok(true) => edited = Some(Instant::now()),
+                Ok(false) => {}
+                Err(error) => eprintln!("{error}; the policies in force stay"),
             }
             if edited.is_some_and(|edited| edited.elapsed() >= SETTLE) {
                 edited = None;
@@ -193,7 +197,7 @@ impl Agent {
     }
 
     /// True: a signal asks to end.
-    fn wait(&self, watch: &Watch, edited: bool) -> Result<bool, AgentError> {
+    fn wait(&self, edited: bool) -> Result<bool, AgentError> {
         let timeout = if edited || self.roster.is_incomplete() {
             SLEEP_BUSY
         } else if self.reporter.is_pending() {
@@ -202,7 +206,7 @@ impl Agent {
             SLEEP_IDLE
         };
         let maps = &self.kernel.skeleton().maps;
-        let mut polled = [watch.as_fd(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
+        let mut polled = [self.watch.as_fd(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         match poll(&mut polled, PollTimeout::from(timeout)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}

@@ -8,6 +8,7 @@
 //! The control map says which instance decides; the others return at once. So a new load is attached beside the old one, one
 //! write hands over, and only then the old links go. A crash at any point leaves exactly one instance that decides.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,11 +33,7 @@ impl Pins {
     /// When the folder is not on a bpf file system, or cannot be made.
     pub fn open(top: &Path) -> Result<Self, KernelError> {
         let pins = Self { top: top.to_path_buf() };
-        let parent = top.parent().unwrap_or(top);
-        let file_system = statfs(parent).map_err(|error| KernelError::pins(parent, error.into()))?;
-        if file_system.filesystem_type() != BPF_FS_MAGIC {
-            return Err(KernelError::NoBpfFileSystem { path: parent.to_path_buf() });
-        }
+        require_bpf_file_system(top.parent().unwrap_or(top))?;
         for folder in [pins.maps(), pins.links()] {
             fs::create_dir_all(&folder).map_err(|error| KernelError::pins(&folder, error))?;
         }
@@ -92,15 +89,33 @@ impl Pins {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(KernelError::pins(top, error)),
         };
-        for version in versions.flatten() {
+        require_bpf_file_system(top)?;
+        for version in versions.flatten().filter(|entry| is_wire_version(&entry.file_name())) {
             // At once, whoever still holds a link: the kernel detaches an unpinned one only some time later.
             switch_off(&version.path().join("maps").join("control"))?;
             // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
             remove_tree(&version.path().join("links"))?;
             remove_tree(&version.path())?;
         }
-        remove_tree(top)
+        match fs::remove_dir(top) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KernelError::pins(top, error)),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Whatever is removed is a pin, so nobody's files are, whichever folder is named.
+fn require_bpf_file_system(path: &Path) -> Result<(), KernelError> {
+    let file_system = statfs(path).map_err(|error| KernelError::pins(path, error.into()))?;
+    if file_system.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    Err(KernelError::NoBpfFileSystem { path: path.to_path_buf() })
+}
+
+fn is_wire_version(name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix('v'));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// No load has the instance number 0.
@@ -119,5 +134,30 @@ fn remove_tree(path: &Path) -> Result<(), KernelError> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(KernelError::pins(path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::scratch::Scratch;
+
+    #[test]
+    fn release_touches_nothing_that_is_no_pin() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("v1/links/1/file");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "").unwrap();
+        let error = Pins::release(scratch.path()).unwrap_err();
+        assert!(matches!(error, KernelError::NoBpfFileSystem { .. }), "{error}");
+        assert!(file.exists());
+        assert!(Pins::release(&scratch.path().join("absent")).is_ok());
+    }
+
+    #[test]
+    fn only_wire_versions_are_ours() {
+        for (name, ours) in [("v1", true), ("v12", true), ("v", false), ("other", false), ("v1x", false)] {
+            assert_eq!(is_wire_version(OsStr::new(name)), ours, "{name}");
+        }
     }
 }
