@@ -95,7 +95,8 @@ pub struct DriftEventSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftEventStatus {
-    /// How often it happened, at least 1. The kernel counts; no attempt is missing while the agent is away.
+    /// How often it happened, at least 1. The kernel counts, while the agent is away, too; what it has no room to
+    /// count is counted as lost.
     #[schemars(range(min = 1))]
     pub count: i64,
 

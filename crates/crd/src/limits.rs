@@ -3,7 +3,7 @@
 
 /// Entries in `detect.exceptions`, and in `detect.prohibitedBinaries`.
 pub const MAX_LIST_PATHS: u64 = 256;
-/// Bytes in a path of a list. The kernel's table of paths has keys of 256 bytes, the last of them a NUL.
+/// Bytes in a path of a list. The kernel's table of paths has keys of 256 bytes, at least one of them a NUL.
 pub const MAX_PATH_BYTES: u64 = 255;
 /// Entries in `scope.containers`, and in `scope.images`.
 pub const MAX_SCOPE_NAMES: u64 = 64;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use mooring_node_enforcer::agent::{Agent, AgentError, Format, Options, UnknownContainers};
 use mooring_node_enforcer::check::{self, child};
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
@@ -25,6 +25,15 @@ const BAD_INPUT: u8 = 2;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+/// How `check` and `explain` answer.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AnswerFormat {
+    /// For people.
+    Text,
+    /// One object.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -47,8 +56,8 @@ enum Command {
     /// Says what this kernel can do, from a self-test that runs a drifted file; exit status 0 only when it was refused.
     Check {
         /// How the answer is printed.
-        #[arg(short, long, default_value = "text")]
-        output: Format,
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: AnswerFormat,
     },
     /// Says which policies apply to a container, or to all of them, and what each does.
     Explain {
@@ -58,8 +67,8 @@ enum Command {
         #[arg(long)]
         policies: PathBuf,
         /// How the answer is printed.
-        #[arg(short, long, default_value = "text")]
-        output: Format,
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: AnswerFormat,
     },
     /// Takes every program and table down: nothing is enforced any more.
     Release {
@@ -114,10 +123,10 @@ fn node() -> anyhow::Result<String> {
     Ok(name.trim().to_owned())
 }
 
-fn print_check(output: Format) -> anyhow::Result<ExitCode> {
+fn print_check(output: AnswerFormat) -> anyhow::Result<ExitCode> {
     let answer = check::check();
     let mut out = std::io::stdout().lock();
-    if output == Format::Text {
+    if output == AnswerFormat::Text {
         writeln!(out, "kernel:      {}", answer.kernel)?;
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
         writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
@@ -140,7 +149,7 @@ fn print_check(output: Format) -> anyhow::Result<ExitCode> {
     Ok(if answer.prevention { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_explanations(wanted: Option<&str>, policies: &std::path::Path, output: Format) -> anyhow::Result<()> {
+fn print_explanations(wanted: Option<&str>, policies: &std::path::Path, output: AnswerFormat) -> anyhow::Result<()> {
     let loaded = policies::load(policies, NodeDefaults::default())?;
     let node = node()?;
     let (containers, errors) = Finder::new(FinderConfig::default()).scan();
@@ -156,7 +165,7 @@ fn print_explanations(wanted: Option<&str>, policies: &std::path::Path, output: 
         bail!("no container is called {wanted}, and no container's id begins so; leave the name out to see all");
     }
     let mut out = std::io::stdout().lock();
-    if output == Format::Text {
+    if output == AnswerFormat::Text {
         for explanation in explanations {
             write!(out, "{explanation}")?;
         }

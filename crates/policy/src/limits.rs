@@ -1,4 +1,4 @@
-//! How much one node applies. The kernel's tables have these sizes. What one object may hold is in `mooring_crd::limits`.
+//! How much one node applies; the kernel's tables have room for it. What one object may hold is in `mooring_crd::limits`.
 
 /// Policies a node, each in a slot of its own: the bits of a mask.
 pub const MAX_POLICIES: usize = 64;

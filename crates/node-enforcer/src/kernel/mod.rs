@@ -1,4 +1,4 @@
-//! The only part that talks to the kernel's BPF.
+//! The programs and their tables: the only part that loads, attaches, pins or decides what is in force.
 
 mod error;
 mod load;

@@ -11,7 +11,7 @@ use mooring_policy::{Class, PathMasks, Use};
 
 use super::KernelError;
 
-/// Room for distinct paths (`paths_table`): the policies' own, and as many again that prohibited links stand for.
+/// Room for distinct paths (`paths_table`): the policies' own (`mooring_policy::limits::MAX_PATHS`), and what prohibited links stand for in containers' roots.
 pub(super) const MAX_PATHS: u32 = 32768;
 
 /// The policies of each container, by cgroup id.

@@ -10,7 +10,7 @@ use nix::libc;
 
 use super::LoadError;
 
-/// Bytes of one file. All 64 policies of a node, as long as the API lets them be, need less in each file.
+/// Bytes of one file.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of all files of a folder.
 pub const TOTAL_BYTES_MAX: u64 = 8 << 20;
