@@ -89,7 +89,7 @@ fn rust_and_the_programs_lay_the_wire_out_alike_and_without_padding() {
     let btf = btf_of(&open);
     compare! { btf,
         container { root_inode, started, root_dev, flags }
-        control { instance, tables }
+        control { instance, relieved, tables }
         executing { task, mm, inode }
         flood { count, reported, last_seen }
         flood_key { container, inode, generation, drift, prohibited, dev, file_class, r#use }

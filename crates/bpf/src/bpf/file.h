@@ -111,7 +111,7 @@ static __always_inline void classify(struct subject *subject, struct target *tar
 	target->file_class = target->volume ? CLASS_VOLUME_BINARY : CLASS_FOREIGN_MOUNT;
 }
 
-/* Is the program that the current task runs neither of the container's root nor of its volumes? */
+/* Is the program that the current task runs not of the container's root? */
 __noinline int runs_foreign_program(__u64 cgroup)
 {
 	struct container *container = bpf_map_lookup_elem(&containers, &cgroup);
@@ -126,16 +126,16 @@ __noinline int runs_foreign_program(__u64 cgroup)
 	    ((container->flags & CONTAINER_ROOT_OVERLAY) ||
 	     BPF_CORE_READ(file, f_path.mnt, mnt_root, d_inode, i_ino) == container->root_inode))
 		return 0;
-	return find_volume(cgroup, dev, (__u64)dentry) == 0;
+	return 1;
 }
 
 /*
- * Still the container runtime on its way into the container: it sees the host's root, and runs a program that the container
- * does not have. Whoever was in the container runs one of its programs, until it is allowed to execute another.
+ * Still the container runtime on its way into the container: it is in the host's mount namespace, and runs a program that is
+ * not of the container's root. Whoever was in the container runs one of its programs, until it is allowed to execute another.
  */
 static __always_inline bool is_runtime(struct task_struct *task, struct subject *subject)
 {
-	return sees_host_root(task) && runs_foreign_program(subject->cgroup) > 0;
+	return is_in_host_mount_namespace(task) && runs_foreign_program(subject->cgroup) > 0;
 }
 
 #endif

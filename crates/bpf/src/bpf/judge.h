@@ -65,9 +65,16 @@ __noinline int judge_slowly(__u32 slot)
 	struct request *request;
 	struct verdict *verdict;
 
-	if (!scratch || !decides(&tables))
+	if (!scratch)
 		return 0;
 	request = &scratch->request;
+	/* Those that the fast path saw, whatever is switched meanwhile. */
+	tables.half = request->half;
+	tables.rules = rules_of(tables.half);
+	scratch->verdict.drift = 0;
+	scratch->verdict.prohibited = 0;
+	if (!tables.rules)
+		return 1;
 	record = &scratch->record;
 	verdict = &scratch->verdict;
 	if (request->by_names) {
@@ -169,6 +176,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	scratch->request.by_names = by_names;
 	scratch->request.unproved = target->unproved;
 	scratch->request.tell = counted;
+	scratch->request.half = tables->half;
 	if (counted) {
 		scratch->record.key = key;
 		scratch->record.aggregated = aggregated;

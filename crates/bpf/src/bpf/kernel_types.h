@@ -201,6 +201,18 @@ struct fs_struct {
 	struct path pwd;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
@@ -222,6 +234,7 @@ struct task_struct {
 	char comm[16];
 	struct mm_struct *mm;
 	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
 	struct files_struct *files;
 	struct css_set *cgroups;
 	struct task_struct *real_parent;

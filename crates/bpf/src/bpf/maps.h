@@ -9,6 +9,7 @@
 const volatile __u32 instance = 0;      /* this load's number; see struct control */
 const volatile __u32 host_root_dev = 0; /* the host's root folder */
 const volatile __u64 host_root_inode = 0;
+const volatile __u32 host_mount_namespace = 0; /* its number in nsfs */
 const volatile __u32 scratch_slots = 1;     /* entries of the scratch map */
 /* Where these hooks have their dentry: older kernels pass no mount before it. */
 const volatile __u32 setattr_dentry_argument = 1;
@@ -185,28 +186,37 @@ struct tables {
 	struct rules *rules;
 };
 
-static __always_inline bool decides(struct tables *tables)
+static __always_inline struct rules *rules_of(__u32 half)
 {
 	__u32 zero = 0;
-	struct control *control_now = bpf_map_lookup_elem(&control, &zero);
-	void *rules;
+	void *rules = bpf_map_lookup_elem(&rules_tables, &half);
 
-	if (!control_now || control_now->instance != instance)
+	return rules ? bpf_map_lookup_elem(rules, &zero) : NULL;
+}
+
+/* NULL: this load decides nothing. One that has just been relieved goes on until it is detached, or a hook could fall between. */
+static __always_inline struct control *control_in_force(void)
+{
+	__u32 zero = 0;
+	struct control *now = bpf_map_lookup_elem(&control, &zero);
+
+	return now && (now->instance == instance || now->relieved == instance) ? now : NULL;
+}
+
+static __always_inline bool decides(struct tables *tables)
+{
+	struct control *now = control_in_force();
+
+	if (!now)
 		return false;
-	tables->half = control_now->tables;
-	rules = bpf_map_lookup_elem(&rules_tables, &tables->half);
-	if (!rules)
-		return false;
-	tables->rules = bpf_map_lookup_elem(rules, &zero);
+	tables->half = now->tables;
+	tables->rules = rules_of(tables->half);
 	return tables->rules != NULL;
 }
 
 static __always_inline bool is_in_force(void)
 {
-	__u32 zero = 0;
-	struct control *control_now = bpf_map_lookup_elem(&control, &zero);
-
-	return control_now && control_now->instance == instance;
+	return control_in_force() != NULL;
 }
 
 #endif

@@ -157,9 +157,9 @@ static __always_inline bool judge_mapping(struct target *target)
 
 	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, &subject))
 		return 0;
-	/* The program itself, mapped by execve, was judged as a program. */
+	/* The program itself, mapped by execve into its new memory, was judged as a program. */
 	noted = executing_of(task);
-	if (noted && noted->inode == (__u64)target->inode)
+	if (noted && noted->inode == (__u64)target->inode && noted->mm != (__u64)READ(task, mm))
 		return 0;
 	return judge(&tables, &subject, target, USE_MAP, NULL, false);
 }
@@ -302,6 +302,19 @@ SEC("lsm/inode_rename")
 int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
 {
 	metadata_changes(old_dentry);
+	return 0;
+}
+
+/* Another file may get this address and number. */
+SEC("lsm/inode_free_security")
+int BPF_PROG(mooring_inode_free_security, struct inode *inode)
+{
+	struct mark_key key;
+
+	if (!is_overlay_file(inode))
+		return 0;
+	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
+	bpf_map_delete_elem(&clean_marks, &key);
 	return 0;
 }
 

@@ -191,7 +191,12 @@ __noinline int name_path(__u32 slot)
 
 		scratch->walk.stop = (__u64)BPF_CORE_READ(mnt, mnt_root);
 	}
-	return walk_up(slot, NAME_INDEX_PATH);
+	if (walk_up(slot, NAME_INDEX_PATH))
+		return -1;
+	/* An unlinked file outside the root keeps the path that it had there: for people, in no list. */
+	if (request->file_class == CLASS_FILELESS && request->dev != request->root_dev)
+		name->state = NAME_TOO_LONG;
+	return 0;
 }
 
 /* The image file's own path in its layer, where it may differ from where it is now: only once it was copied up. */

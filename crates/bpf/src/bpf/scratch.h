@@ -25,6 +25,7 @@ struct request {
 	__u32 use;
 	__u32 by_names;   /* the lists have to be asked */
 	__u32 unproved;   /* has upper and lower, and nobody knows whether they are the same */
+	__u32 half;       /* of the tables that decide */
 	__u32 tell;       /* it was counted, and the agent has to know of it */
 };
 

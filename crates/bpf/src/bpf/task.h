@@ -105,6 +105,14 @@ static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
 	return set ? READ(set, dfl_cgrp) : NULL;
 }
 
+static __always_inline bool is_in_host_mount_namespace(struct task_struct *task)
+{
+	struct nsproxy *namespaces = READ(task, nsproxy);
+	struct mnt_namespace *mounts = namespaces ? READ(namespaces, mnt_ns) : NULL;
+
+	return mounts && READ(mounts, ns.inum) == host_mount_namespace;
+}
+
 /* Does this task see the host's root folder as its own? */
 static __always_inline bool sees_host_root(struct task_struct *task)
 {

@@ -83,7 +83,8 @@ struct path_rule {
 
 /* One write of this word switches the instance whose programs decide and the tables that they read. */
 struct control {
-	__u32 instance; /* programs loaded with another number return at once */
+	__u16 instance; /* programs loaded with another number return at once */
+	__u16 relieved; /* but for this one's, which are about to be detached */
 	__u32 tables;   /* 0 or 1: which half of the outer maps is in force */
 };
 

@@ -261,10 +261,10 @@ impl Agent {
             .all()
             .map(|(cgroup, known)| (cgroup, known.member(&self.rules, &self.options.node).bits()))
             .collect();
-        // Cgroups that turned out to be no containers stay out; those that are not resolved yet stay unknown.
+        // Cgroups that turned out to be no containers stay out; whatever else nobody can describe now is unknown, and judged so.
         for cgroup in self.kernel.entered() {
-            if !self.roster.is_unresolved(cgroup) {
-                members.entry(cgroup).or_insert(0);
+            if !members.contains_key(&cgroup) && self.kernel.member(cgroup).unwrap_or_default() == Some(0) {
+                members.insert(cgroup, 0);
             }
         }
         self.kernel.enforce(&tables, &members)?;

@@ -81,3 +81,13 @@ fn hold(path: &Path) -> io::Result<Held> {
     let (mount_id, ino) = identify(&file)?;
     Ok(Held { file, ino, mount_id })
 }
+
+/// The number of a namespace, as the kernel knows it: the inode of its file in `/proc/<pid>/ns`.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn namespace_number(path: &Path) -> Result<u32, ContainerError> {
+    let number = fs::metadata(path).map(|metadata| metadata.ino());
+    let number = number.and_then(|ino| u32::try_from(ino).map_err(io::Error::other));
+    number.map_err(|source| ContainerError::Unreadable { path: path.to_path_buf(), source })
+}

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 pub use error::ContainerError;
 pub use finder::{Finder, FinderConfig};
-pub use located::identity_of;
+pub use located::{identity_of, namespace_number};
 pub use mountinfo::{MountEntry, mounts_of};
 pub use places::Places;
 

@@ -47,7 +47,8 @@ pub struct Counters {
 pub struct Kernel {
     skeleton: MooringSkel<'static>,
     pins: Option<Pins>,
-    instance: u32,
+    instance: u16,
+    relieved: u16,
     half: u32,
     // Dropping a link that is not pinned detaches its program.
     _links: Vec<Link>,
@@ -76,6 +77,7 @@ impl Kernel {
             skeleton,
             pins: options.pins.clone(),
             instance,
+            relieved: before.map_or(0, |control| control.instance),
             half: before.map_or(1, |control| control.tables),
             _links: links,
         })
@@ -94,7 +96,7 @@ impl Kernel {
         set_inner(&maps.rules_tables, half, &rules)?;
         set_inner(&maps.paths_tables, half, &paths)?;
         set_inner(&maps.members_tables, half, &member_table)?;
-        let now = control { instance: self.instance, tables: half };
+        let now = control { instance: self.instance, relieved: self.relieved, tables: half };
         maps.control
             .update(&0_u32.to_ne_bytes(), now.as_bytes(), MapFlags::ANY)
             .map_err(KernelError::bpf("switch the tables"))?;
@@ -199,6 +201,18 @@ impl Kernel {
         })
     }
 
+    /// The mask that a cgroup has in the tables in force.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn member(&self, cgroup: u64) -> Result<Option<u64>, KernelError> {
+        let table = self.inner_in_force(&self.skeleton.maps.members_tables)?;
+        let bytes = table
+            .lookup(&cgroup.to_ne_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf(format!("read the policies of cgroup {cgroup}")))?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes))
+    }
+
     /// What is left of a container whose cgroup is gone.
     pub fn forget(&self, it: &Container) {
         for entry in &it.volumes {
@@ -213,7 +227,7 @@ impl Kernel {
 
     /// The number of this load.
     #[must_use]
-    pub fn instance(&self) -> u32 {
+    pub fn instance(&self) -> u16 {
         self.instance
     }
 
@@ -250,11 +264,13 @@ fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), K
         .map_err(KernelError::bpf("put a filled table in its place"))
 }
 
-fn configure(open: &mut OpenMooringSkel<'_>, instance: u32) -> Result<(), KernelError> {
+fn configure(open: &mut OpenMooringSkel<'_>, instance: u16) -> Result<(), KernelError> {
     let host_root = containers::identity_of(Path::new("/proc/1/root"))?;
+    let host_mount_namespace = containers::namespace_number(Path::new("/proc/1/ns/mnt"))?;
     let slots = cpus() * SCRATCH_SLOTS_PER_CPU;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.instance = instance;
+        rodata.instance = instance.into();
+        rodata.host_mount_namespace = host_mount_namespace;
         rodata.host_root_dev = host_root.dev;
         rodata.host_root_inode = host_root.ino;
         rodata.scratch_slots = slots;
@@ -277,12 +293,17 @@ fn control_in_force(pins: &Pins) -> Option<control> {
 }
 
 /// Above every instance that is in force or has left links behind.
-fn next_instance(pins: Option<&Pins>, before: Option<&control>) -> Result<u32, KernelError> {
+fn next_instance(pins: Option<&Pins>, before: Option<&control>) -> Result<u16, KernelError> {
     let in_force = before.map_or(0, |control| control.instance);
-    let Some(pins) = pins else { return Ok(in_force + 1) };
+    let Some(pins) = pins else { return Ok(above(in_force)) };
     // What a crash left half attached never decided anything.
     pins.keep_only(in_force)?;
-    Ok(in_force + 1)
+    Ok(above(in_force))
+}
+
+/// 0 is nobody's.
+fn above(instance: u16) -> u16 {
+    instance.checked_add(1).unwrap_or(1)
 }
 
 fn reuse_pinned_maps(open: &mut OpenMooringSkel<'_>, pins: &Pins) -> Result<(), KernelError> {
@@ -310,7 +331,7 @@ fn pin_new_maps(skeleton: &mut MooringSkel<'_>, pins: &Pins) -> Result<(), Kerne
     Ok(())
 }
 
-fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u32) -> Result<Vec<Link>, KernelError> {
+fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) -> Result<Vec<Link>, KernelError> {
     let folder = pins.map(|pins| pins.links_of(instance));
     if let Some(folder) = &folder {
         fs::create_dir_all(folder).map_err(|error| KernelError::pins(folder, error))?;

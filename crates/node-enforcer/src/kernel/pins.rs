@@ -52,7 +52,7 @@ impl Pins {
 
     /// Where the links of one instance are pinned.
     #[must_use]
-    pub fn links_of(&self, instance: u32) -> PathBuf {
+    pub fn links_of(&self, instance: u16) -> PathBuf {
         self.links().join(instance.to_string())
     }
 
@@ -60,7 +60,7 @@ impl Pins {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn instances(&self) -> Result<Vec<u32>, KernelError> {
+    pub fn instances(&self) -> Result<Vec<u16>, KernelError> {
         let links = self.links();
         let entries = fs::read_dir(&links).map_err(|error| KernelError::pins(&links, error))?;
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
@@ -70,7 +70,7 @@ impl Pins {
     ///
     /// # Errors
     /// When one cannot be removed.
-    pub fn keep_only(&self, instance: u32) -> Result<(), KernelError> {
+    pub fn keep_only(&self, instance: u16) -> Result<(), KernelError> {
         for other in self.instances()? {
             if other != instance {
                 remove_tree(&self.links_of(other))?;
@@ -124,7 +124,7 @@ fn switch_off(control_map: &Path) -> Result<(), KernelError> {
         return Ok(());
     }
     let map = MapHandle::from_pinned_path(control_map).map_err(KernelError::bpf("open the control word"))?;
-    let nobody = control { instance: 0, tables: 0 };
+    let nobody = control { instance: 0, relieved: 0, tables: 0 };
     map.update(&0_u32.to_ne_bytes(), nobody.as_bytes(), MapFlags::ANY)
         .map_err(KernelError::bpf("switch enforcement off"))
 }
