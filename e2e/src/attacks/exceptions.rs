@@ -53,5 +53,15 @@ pub(crate) const CASES: &[Case] = &[
         .run("/opt/agent/layered/program")
         .path(PathRule::Any)
         .twin("$V"),
-
+    // A file without a link has no mount in its path: what a tmpfs's own root makes of it must not be asked of the lists.
+    refused("exception/forged-by-an-unlinked-file", &[Reason::Fileless], "mkdir m; mount -t tmpfs none m; mkdir -p m/opt/agent/bin; cp $T m/opt/agent/bin/updater")
+        .profile(Profile::Lists)
+        .run("$P exec-unlinked $D/m/opt/agent/bin/updater")
+        .path(PathRule::Any)
+        .twin("$V"),
+    refused("exception/forged-by-an-unlinked-file-in-a-user-namespace", &[Reason::Fileless], "mkdir m; chmod 777 . m")
+        .profile(Profile::Lists)
+        .run("$P as-uid 1000 $P unshare Um /bin/sh -c 'mount -t tmpfs none m; mkdir -p m/opt/agent/bin; cp $T m/opt/agent/bin/updater; $P exec-unlinked $D/m/opt/agent/bin/updater'")
+        .path(PathRule::Any)
+        .twin("$V"),
 ];

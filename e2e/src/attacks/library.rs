@@ -11,6 +11,11 @@ pub(crate) const CASES: &[Case] = &[
     refused("library/mprotect-of-a-modified-image-file", LIBRARY, "echo more >> $V")
         .changes_victim()
         .run("$P mprotect-exec $X"),
+    // What a failed execve was allowed to run must not stay allowed to be mapped.
+    refused("library/written-after-a-failed-exec", LIBRARY, ":")
+        .run("$P map-after-failed-exec /fix/no-program $T")
+        .path(PathRule::Is("/fix/no-program"))
+        .twin("$P mmap-exec $V"),
     refused("library/on-dev-shm", LIBRARY, "mount -o remount,exec /dev/shm; cp $T /dev/shm/${D##*/}")
         .run("$P mmap-exec /dev/shm/${D##*/}")
         .path(PathRule::Any)

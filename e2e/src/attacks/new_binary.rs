@@ -56,6 +56,9 @@ pub(crate) const CASES: &[Case] = &[
     // Where from.
     refused("new-binary/as-another-user", NEW, DROP).run("$P as-uid 1000 $X"),
     refused("new-binary/nested-cgroup", NEW, DROP).run("$P in-cgroup ${D##*/} $X"),
+    // Tried until the agent has looked at the cgroup.
+    refused("new-binary/deeply-nested-cgroup", NEW, DROP)
+        .run("for i in $(seq 10); do $P in-cgroup deep$(printf '/n%.0s' $(seq 40)) $X && break; sleep 0.2; done"),
     refused("new-binary/nested-cgroup-named-like-a-pod", NEW, DROP)
         .run("$P in-cgroup pod00000000-0000-0000-0000-00000000000${D#${D%?}}/deeper $X"),
     refused("new-binary/nested-cgroup-50-deep", NEW, DROP).run("$P in-cgroup ${D##*/}$(printf '/d%.0s' $(seq 50)) $X"),

@@ -100,6 +100,7 @@ impl Image {
             let bytes = elf::program_with_interpreter("the program itself ran\n", interpreter);
             self.write(&format!("/fix/{program}"), &bytes, 0o755)?;
         }
+        self.write("/fix/no-program", b"no program\n", 0o755)?;
         program("/fix/ld.so")?;
         program("/fix/spare-ld.so")?;
         let dangling = self.path("/fix/dangling");

@@ -57,3 +57,16 @@ pub(super) fn anonymous() -> Outcome {
     println!("{TOKEN}");
     Ok(())
 }
+
+/// Writes the content of `source` over `path`, which this process has tried to execute, and maps it.
+pub(super) fn after_failed_exec(path: &str, source: &str) -> Outcome {
+    let name = std::ffi::CString::new(path).tried("name the program")?;
+    // Not execvp: that runs a shell instead.
+    let Err(error) = nix::unistd::execv(&name, &[&name]);
+    if error != nix::errno::Errno::ENOEXEC {
+        return Err(super::PayloadError::Unexpected(format!("execve of {path}: {error}")));
+    }
+    let content = std::fs::read(source).tried("read the source")?;
+    std::fs::write(path, content).tried(format!("write {path}"))?;
+    executable(path)
+}

@@ -89,6 +89,7 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["mmap-exec", path] => map::executable(path),
         ["mmap-shared-exec", path] => map::shared_executable(path),
         ["mprotect-exec", path] => map::protect_later(path),
+        ["map-after-failed-exec", path, source] => map::after_failed_exec(path, source),
         ["memfd-map", source] => map::memfd(source),
         ["shmat-exec"] => map::shared_memory(),
         ["anonymous-exec"] => map::anonymous(),
