@@ -1,6 +1,6 @@
 //! Metadata copy-ups: the image's file with the image's content, in the upper layer.
 
-use super::case::{Between, Case, PathRule, Profile, Reason, allowed, eventually_allowed, refused};
+use super::case::{Between, Case, PathRule, Reason, allowed, eventually_allowed, refused};
 
 const MODIFIED: &[Reason] = &[Reason::ModifiedBinary];
 const NEW: &[Reason] = &[Reason::NewBinary];
@@ -23,10 +23,6 @@ pub(crate) const CASES: &[Case] = &[
     allowed("copy-up/mapped", "chmod 700 /fix/app/lib/plugin").run("$P mmap-exec /fix/app/lib/plugin"),
     // Proved by comparison.
     eventually_allowed("copy-up/chmod-then-evicted", "chmod 700 $V").run("$V").between(Between::DropCaches),
-    eventually_allowed("copy-up/chmod-then-evicted-with-a-prohibited-list", "chmod 700 $V")
-        .profile(Profile::Lists)
-        .run("$V")
-        .between(Between::DropCaches),
     eventually_allowed("copy-up/rename-then-evicted", "mv $V $X").run("$X").between(Between::DropCaches),
     // Overlayfs no longer knows what it was, but the image has a file of that name.
     eventually_allowed("copy-up/one-of-two-links-then-evicted", "test -e $V.link; chmod 700 $V")
