@@ -34,8 +34,9 @@ soak: ## As test, with every suite on every kernel with every runtime (hours)
 bench: build ## Measure what the enforcer costs, against the bounds; writes docs/benchmarks.md
 	@./scripts/bench "$(KERNELS)"
 
-lint: ## Formatting and clippy
+lint: ## Formatting of Rust and C, and clippy
 	cargo fmt --all --check
+	clang-format --dry-run -Werror crates/bpf/src/bpf/*.[ch]
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Format Rust and C
