@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint unit gen gen-check vm vm-verdict vm-shell fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ lint: ## Formatting of Rust and C, and clippy
 fmt: ## Format Rust and C
 	cargo fmt --all
 	clang-format -i crates/bpf/src/bpf/*.[ch]
+
+deny: ## Licenses, sources and versions of what is built in
+	@./scripts/deny
 
 unit: ## Unit and property tests
 	cargo test --workspace
