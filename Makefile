@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint unit gen gen-check vm vm-verdict vm-shell fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,13 +34,17 @@ soak: ## As test, with every suite on every kernel with every runtime (hours)
 bench: build ## Measure what the enforcer costs, against the bounds; writes docs/benchmarks.md
 	@./scripts/bench "$(KERNELS)"
 
-lint: ## Formatting and clippy
+lint: ## Formatting of Rust and C, and clippy
 	cargo fmt --all --check
+	clang-format --dry-run -Werror crates/bpf/src/bpf/*.[ch]
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Format Rust and C
 	cargo fmt --all
 	clang-format -i crates/bpf/src/bpf/*.[ch]
+
+deny: ## Licenses, sources and versions of what is built in
+	@./scripts/deny
 
 unit: ## Unit and property tests
 	cargo test --workspace

@@ -122,9 +122,8 @@ __noinline int runs_foreign_program(__u64 cgroup)
 
 	if (!container || !dentry)
 		return 0;
-	if (dev == container->root_dev &&
-	    ((container->flags & CONTAINER_ROOT_OVERLAY) ||
-	     BPF_CORE_READ(file, f_path.mnt, mnt_root, d_inode, i_ino) == container->root_inode))
+	if (dev == container->root_dev && ((container->flags & CONTAINER_ROOT_OVERLAY) ||
+					   BPF_CORE_READ(file, f_path.mnt, mnt_root, d_inode, i_ino) == container->root_inode))
 		return 0;
 	return 1;
 }

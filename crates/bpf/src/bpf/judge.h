@@ -122,7 +122,7 @@ __noinline int tell(__u32 slot)
  * rest is left to the hook that comes later.
  */
 static __always_inline bool judge(struct tables *tables, struct subject *subject, struct target *target, __u32 use,
-				 const char *invoked, bool early)
+				  const char *invoked, bool early)
 {
 	struct rules *rules = tables->rules;
 	__u64 member = member_of(tables, subject);

@@ -165,7 +165,7 @@ struct vm_area_struct {
 struct linux_binprm {
 	struct file *file;
 	const char *interp; /* the name of what is executed: of a script, then of its interpreter */
-	char buf[256]; /* the file's first bytes */
+	char buf[256];      /* the file's first bytes */
 };
 
 struct kernfs_node {

@@ -10,7 +10,7 @@ const volatile __u32 instance = 0;      /* this load's number; see struct contro
 const volatile __u32 host_root_dev = 0; /* the host's root folder */
 const volatile __u64 host_root_inode = 0;
 const volatile __u32 host_mount_namespace = 0; /* its number in nsfs */
-const volatile __u32 scratch_slots = 1;     /* entries of the scratch map */
+const volatile __u32 scratch_slots = 1;        /* entries of the scratch map */
 /* Where these hooks have their dentry: older kernels pass no mount before it. */
 const volatile __u32 setattr_dentry_argument = 1;
 const volatile __u32 setxattr_dentry_argument = 1;

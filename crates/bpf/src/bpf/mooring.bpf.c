@@ -299,7 +299,8 @@ int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, s
 }
 
 SEC("lsm/inode_rename")
-int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
+int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir,
+	     struct dentry *new_dentry)
 {
 	metadata_changes(old_dentry);
 	return 0;

@@ -14,7 +14,7 @@ static __always_inline struct dentry *upper_of(struct inode *inode)
 	if (bpf_core_field_exists(struct ovl_inode, __upperdentry))
 		bpf_probe_read_kernel(&upper, sizeof(upper),
 				      (void *)inode + bpf_core_field_offset(struct ovl_inode, __upperdentry) -
-					      bpf_core_field_offset(struct ovl_inode, vfs_inode));
+					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
 	else
 		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
 	return upper;
@@ -44,7 +44,7 @@ static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_f
 
 		bpf_probe_read_kernel(&entry, sizeof(entry),
 				      (void *)inode + bpf_core_field_offset(struct ovl_inode, oe) -
-					      bpf_core_field_offset(struct ovl_inode, vfs_inode));
+					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
 		if (!entry)
 			return false;
 		bpf_core_read(&layers, sizeof(layers), &entry->__numlower);
@@ -53,7 +53,7 @@ static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_f
 		read_ovl_path((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack), path);
 	} else {
 		read_ovl_path((void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
-				      bpf_core_field_offset(struct ovl_inode, vfs_inode),
+				  bpf_core_field_offset(struct ovl_inode, vfs_inode),
 			      path);
 	}
 	return path->dentry != NULL;

@@ -15,24 +15,24 @@ struct request {
 	__u64 inode;
 	__u64 dentry;
 	__u64 mnt;
-	__u64 volume;       /* dentry of the declared volume's root */
-	__u64 invoked;      /* the name that it was invoked with, or 0 */
-	__u64 number;       /* i_ino */
+	__u64 volume;  /* dentry of the declared volume's root */
+	__u64 invoked; /* the name that it was invoked with, or 0 */
+	__u64 number;  /* i_ino */
 	__u32 dev;
 	__u32 root_dev;
 	__u32 root_is_overlay;
 	__u32 file_class;
 	__u32 use;
-	__u32 by_names;   /* the lists have to be asked */
-	__u32 unproved;   /* has upper and lower, and nobody knows whether they are the same */
-	__u32 half;       /* of the tables that decide */
-	__u32 tell;       /* it was counted, and the agent has to know of it */
+	__u32 by_names; /* the lists have to be asked */
+	__u32 unproved; /* has upper and lower, and nobody knows whether they are the same */
+	__u32 half;     /* of the tables that decide */
+	__u32 tell;     /* it was counted, and the agent has to know of it */
 };
 
 /* Where a walk towards the root starts and ends. */
 struct walk {
 	__u64 dentry;
-	__u64 stop;  /* a dentry before the superblock's root, or 0 */
+	__u64 stop; /* a dentry before the superblock's root, or 0 */
 };
 
 struct scratch {

@@ -148,7 +148,7 @@ struct flood_key {
 
 struct flood {
 	__u64 count;
-	__u64 reported; /* 1 once a record of it has reached the ring buffer */
+	__u64 reported;  /* 1 once a record of it has reached the ring buffer */
 	__u64 last_seen; /* ns since boot */
 };
 
@@ -164,7 +164,7 @@ struct violation_record {
 	__u32 args_len;
 	__u8 comm[COMM_LEN];
 	__u8 parent_comm[COMM_LEN];
-	__u64 aggregated; /* 0: this record is not in the floods table, count it as one */
+	__u64 aggregated;              /* 0: this record is not in the floods table, count it as one */
 	__u32 name_states[NAMES_TOLD]; /* enum name_state */
 	__u32 zero;
 	struct path_key names[NAMES_TOLD];
