@@ -41,6 +41,9 @@ enum Command {
         /// A static program that ends at once.
         #[arg(long)]
         program: PathBuf,
+        /// Also count what each of the programs costs.
+        #[arg(long)]
+        by_program: bool,
         /// Where the numbers go.
         #[arg(long)]
         out: PathBuf,
@@ -58,7 +61,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Run { names, runtime, enforcer } => ended(suites(&names, runtime, enforcer)),
-        Command::Bench { what, enforcer, program, out } => ended(measure(what, enforcer, &program, &out)),
+        Command::Bench { what, enforcer, program, by_program, out } => {
+            ended(measure(what, enforcer, &program, by_program, &out))
+        }
     }
 }
 
@@ -73,10 +78,10 @@ fn ended(result: anyhow::Result<bool>) -> ExitCode {
     }
 }
 
-fn measure(what: Bench, enforcer: PathBuf, program: &Path, out: &Path) -> anyhow::Result<bool> {
+fn measure(what: Bench, enforcer: PathBuf, program: &Path, by_program: bool, out: &Path) -> anyhow::Result<bool> {
     // crun: what starts 50 containers soonest.
     let context = Context::new(RuntimeKind::Crun, Some(enforcer))?;
-    bench(what, &context, program, out)?;
+    bench(what, &context, program, by_program, out)?;
     Ok(true)
 }
 

@@ -106,7 +106,7 @@ fn usual(meters: &mut Meters<'_>, how: &str, numbers: &mut Numbers) -> Result<()
     Ok(())
 }
 
-pub(super) fn measure(context: &Context, program: &Path, numbers: &mut Numbers) -> Result<()> {
+pub(super) fn measure(context: &Context, program: &Path, each_program: bool, numbers: &mut Numbers) -> Result<()> {
     let mut meters = Meters::start(context, program)?;
     let copies = format!(
         "cp /fix/true /drop/true; echo x > /drop/data; echo >> {COPIED_UP}; \
@@ -129,7 +129,9 @@ pub(super) fn measure(context: &Context, program: &Path, numbers: &mut Numbers) 
     lists(&mut meters, &enforcer, &folder, numbers)?;
     edit(&enforcer, &folder, &profiles::drift(ID, &[ID], true))?;
     enforcer.terminate()?;
-    by_program(&mut meters, numbers)?;
+    if each_program {
+        by_program(&mut meters, numbers)?;
+    }
     release(binary)?;
     usual(&mut meters, "released", numbers)?;
     numbers.put("start-ms counted", starts(binary, &folder)?);

@@ -32,14 +32,14 @@ impl Numbers {
     }
 }
 
-/// Measures and writes the numbers to `out`. `program` is a static program that ends at once.
+/// Measures and writes the numbers to `out`. `program` is a static program that ends at once; `by_program` is for the enforcer's.
 ///
 /// # Errors
 /// When something cannot be measured, or is not as it has to be for the number to mean anything.
-pub fn bench(what: Bench, context: &Context, program: &Path, out: &Path) -> Result<()> {
+pub fn bench(what: Bench, context: &Context, program: &Path, by_program: bool, out: &Path) -> Result<()> {
     let mut numbers = Numbers::default();
     match what {
-        Bench::Instructions => instructions::measure(context, program, &mut numbers)?,
+        Bench::Instructions => instructions::measure(context, program, by_program, &mut numbers)?,
         Bench::Footprint => footprint::measure(context, &mut numbers)?,
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").on("read", "/proc/sys/kernel/osrelease")?;
