@@ -44,6 +44,17 @@ fn a_link_prohibits_its_program_by_its_name_and_by_no_other() {
 }
 
 #[test]
+fn an_alias_that_is_itself_a_listed_path_stays_listed() {
+    let policy = policy_from_value(json!({
+        "apiVersion": mooring_crd::API_VERSION, "kind": mooring_crd::POLICY_KIND, "metadata": {"name": "a"},
+        "spec": {"detect": {"exceptions": [{"path": "/bin/busybox/nc"}], "prohibitedBinaries": [{"path": "/bin/nc"}]}},
+    }));
+    let mut rules = compile(&[policy.unwrap()], NodeDefaults::default()).rules;
+    let (_, masks) = rules.prohibit_alias("/bin/nc", "/bin/busybox").unwrap();
+    assert_eq!((masks.excepted.bits(), masks.prohibited.bits()), (1, 1));
+}
+
+#[test]
 fn a_path_in_no_list_stands_for_nothing_and_a_long_one_fits_no_key() {
     let mut rules = rules();
     assert_eq!(rules.prohibit_alias("/bin/ls", "/bin/busybox"), None);
