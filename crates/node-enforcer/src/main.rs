@@ -80,8 +80,6 @@ enum Command {
     SelfTest,
     #[command(hide = true)]
     SelfTestChild { cgroup: PathBuf, folder: PathBuf },
-    #[command(hide = true)]
-    SelfTestToken,
 }
 
 fn main() -> ExitCode {
@@ -107,13 +105,12 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain { container, policies, output } => {
             print_explanations(container.as_deref(), &policies, output)?;
         }
-        Command::Release { pin_dir } => Pins::release(&pin_dir)?,
+        Command::Release { pin_dir } => Pins::release_all(&pin_dir)?,
         Command::SelfTest => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test()?)?;
         }
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
-        Command::SelfTestToken => writeln!(std::io::stdout(), "{}", child::TOKEN)?,
     }
     Ok(ExitCode::SUCCESS)
 }

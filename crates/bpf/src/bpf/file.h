@@ -70,14 +70,13 @@ __noinline __u64 find_volume(__u64 cgroup, __u32 dev, __u64 start)
 
 static __always_inline void classify_overlay(struct target *target)
 {
-	struct mark_key key;
+	struct marked marked = {.address = (__u64)target->inode, .inode = target->number, .dev = target->dev};
 
 	if (!upper_of(target->inode)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
-	mark_key_of(target->inode, target->dev, target->number, &key);
-	if (is_clean(&key)) {
+	if (is_clean(&marked)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}

@@ -99,7 +99,7 @@ struct inode {
 	struct hlist_head i_dentry;
 };
 
-/* i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
+/* Also a number at offset 0, which word_at() borrows. i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
 struct timespec64 {
 	__s64 tv_sec;
 };

@@ -142,8 +142,9 @@ int BPF_PROG(mooring_file_open, struct file *file)
 		return answer(open_for_execution(file));
 	if (!(file->f_mode & FMODE_WRITE))
 		return 0;
+	/* Whoever is in force: a written mark only makes the answer stricter. */
 	inode = file->f_inode;
-	if (is_overlay_file(inode) && is_in_force())
+	if (is_overlay_file(inode))
 		mark_written(inode);
 	return 0;
 }
@@ -310,12 +311,10 @@ int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_den
 SEC("lsm/inode_free_security")
 int BPF_PROG(mooring_inode_free_security, struct inode *inode)
 {
-	struct mark_key key;
+	__u64 address = (__u64)inode;
 
-	if (!is_overlay_file(inode))
-		return 0;
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	bpf_map_delete_elem(&clean_marks, &key);
+	if (is_overlay_file(inode))
+		bpf_map_delete_elem(&clean_marks, &address);
 	return 0;
 }
 
@@ -376,10 +375,8 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 fd = ctx->args[0], step = ctx->args[1];
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 written = step == PROVE_REFUTE ? COMPARED_AND_DIFFERENT : WRITTEN;
-	__u64 compared_now = COMPARED_NOW;
 	__u32 zero = 0, one = 1;
-	struct mark_key key;
+	struct marked marked = {};
 	struct inode *inode, *lower, *upper;
 	struct file **table;
 	struct file *file = NULL;
@@ -393,28 +390,30 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	inode = BPF_CORE_READ(file, f_inode);
 	if (!inode || BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
 		return -1;
-	mark_key_of(inode, BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino), &key);
+	marked.address = (__u64)inode;
+	marked.inode = BPF_CORE_READ(inode, i_ino);
+	marked.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	if (step == PROVE_REFUTE) {
-		bpf_map_delete_elem(&clean_marks, &key);
-		return bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY) ? -3 : 0;
+		bpf_map_delete_elem(&clean_marks, &marked.address);
+		return set_mark(&written_marks, &marked, COMPARED_AND_DIFFERENT) ? 0 : -3;
 	}
 	/* While the entry is there, no writer has passed unseen. */
 	if (step == PROVE_COMMIT)
-		return bpf_map_lookup_elem(&clean_marks, &key) && mark_clean(&key) ? 0 : -2;
+		return mark_in(&clean_marks, &marked) && mark_clean(&marked) ? 0 : -2;
 	/* It is compared with this file of the image; a path that was given to another file meanwhile proves nothing. */
 	lower = lower_inode_of(inode);
 	if (lower && (BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3]))
 		return -3;
 	if (!lower)
 		bpf_map_update_elem(&lowerless_marks, &zero, &one, BPF_ANY);
-	if (bpf_map_update_elem(&clean_marks, &key, &compared_now, BPF_ANY))
+	if (!set_mark(&clean_marks, &marked, COMPARED_NOW))
 		return -3;
-	bpf_map_delete_elem(&written_marks, &key);
+	bpf_map_delete_elem(&written_marks, &marked.address);
 	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */
 	upper = BPF_CORE_READ(upper_of(inode), d_inode);
 	if (BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0)) {
-		bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
-		bpf_map_delete_elem(&clean_marks, &key);
+		set_mark(&written_marks, &marked, WRITTEN);
+		bpf_map_delete_elem(&clean_marks, &marked.address);
 		return -2;
 	}
 	return 0;

@@ -3,21 +3,15 @@
 #ifndef MOORING_OVERLAY_H
 #define MOORING_OVERLAY_H
 
-#include "maps.h"
-#include <bpf/bpf_core_read.h>
+#include "task.h"
 
 /* struct ovl_inode is in the module's BTF only where modules have BTF; __upperdentry follows vfs_inode in every version. */
 static __always_inline struct dentry *upper_of(struct inode *inode)
 {
-	struct dentry *upper = NULL;
-
 	if (bpf_core_field_exists(struct ovl_inode, __upperdentry))
-		bpf_probe_read_kernel(&upper, sizeof(upper),
-				      (void *)inode + bpf_core_field_offset(struct ovl_inode, __upperdentry) -
-					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	else
-		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
-	return upper;
+		return (void *)word_at(inode, bpf_core_field_offset(struct ovl_inode, __upperdentry) -
+						  bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	return (void *)word_at(inode, bpf_core_type_size(struct inode));
 }
 
 /* The image's own file behind an overlay inode. */
@@ -30,48 +24,37 @@ struct lower {
 #define HAS_LOWER_IN_INODE \
 	(bpf_core_field_exists(struct ovl_inode, oe) || bpf_core_field_exists(struct ovl_inode___lowerpath, lowerpath))
 
-static __always_inline void read_ovl_path(const void *ovl_path, struct ovl_path_fixed *read)
+/* From 5.19 on the inode knows its lower's dentry and layer: where, or NULL. */
+static __always_inline const void *lower_path_of(struct inode *inode)
 {
-	bpf_probe_read_kernel(read, sizeof(*read), ovl_path);
+	const void *entry;
+
+	if (!bpf_core_field_exists(struct ovl_inode, oe))
+		return (void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
+		       bpf_core_field_offset(struct ovl_inode, vfs_inode);
+	entry = (void *)word_at(inode,
+				bpf_core_field_offset(struct ovl_inode, oe) - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	if (!entry || !(__u32)word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower)))
+		return NULL;
+	return entry + bpf_core_field_offset(struct ovl_entry, __lowerstack);
 }
 
-/* From 5.19 on the inode knows its lower dentry and layer. */
-static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_fixed *path)
-{
-	if (bpf_core_field_exists(struct ovl_inode, oe)) {
-		struct ovl_entry *entry = NULL;
-		unsigned int layers = 0;
-
-		bpf_probe_read_kernel(&entry, sizeof(entry),
-				      (void *)inode + bpf_core_field_offset(struct ovl_inode, oe) -
-					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
-		if (!entry)
-			return false;
-		bpf_core_read(&layers, sizeof(layers), &entry->__numlower);
-		if (!layers)
-			return false;
-		read_ovl_path((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack), path);
-	} else {
-		read_ovl_path((void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
-				  bpf_core_field_offset(struct ovl_inode, vfs_inode),
-			      path);
-	}
-	return path->dentry != NULL;
-}
-
-/* Does the image have this file? The cheap question. Up to 5.18 the lower inode follows __upperdentry. */
+/* The image's own file, or NULL. Up to 5.18 it follows __upperdentry. */
 static __always_inline struct inode *lower_inode_of(struct inode *inode)
 {
-	struct ovl_path_fixed path = {};
-	struct inode *lower = NULL;
+	const void *path, *dentry;
 
-	if (HAS_LOWER_IN_INODE) {
-		struct dentry *dentry = lower_path_of(inode, &path) ? path.dentry : NULL;
+	if (!HAS_LOWER_IN_INODE)
+		return (void *)word_at(inode, bpf_core_type_size(struct inode) + sizeof(void *));
+	path = lower_path_of(inode);
+	dentry = path ? (void *)word_at(path, __builtin_offsetof(struct ovl_path_fixed, dentry)) : NULL;
+	return dentry ? (void *)word_at(dentry, bpf_core_field_offset(struct dentry, d_inode)) : NULL;
+}
 
-		return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
-	}
-	bpf_probe_read_kernel(&lower, sizeof(lower), (void *)inode + bpf_core_type_size(struct inode) + sizeof(void *));
-	return lower;
+/* The same question, cheaper where the number of layers answers it. */
+static __always_inline bool has_lower(struct inode *inode)
+{
+	return bpf_core_field_exists(struct ovl_inode, oe) ? lower_path_of(inode) != NULL : lower_inode_of(inode) != NULL;
 }
 
 /* Names of a hard-linked file that are looked at, up to 5.18, for the one that came from the image. */
@@ -89,7 +72,7 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 	if (!lower->inode)
 		return;
 	if (HAS_LOWER_IN_INODE) {
-		lower_path_of(inode, &path);
+		bpf_probe_read_kernel(&path, sizeof(path), lower_path_of(inode));
 	} else {
 		struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
 
@@ -100,7 +83,7 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 
 			bpf_probe_read_kernel(&layers, sizeof(layers), &entry->numlower);
 			if (layers) {
-				read_ovl_path(&entry->lowest, &path);
+				bpf_probe_read_kernel(&path, sizeof(path), &entry->lowest);
 				break;
 			}
 			alias = BPF_CORE_READ(alias, next);
@@ -114,22 +97,40 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 	lower->root = BPF_CORE_READ(mnt, mnt_root);
 }
 
-static __always_inline void mark_key_of(struct inode *inode, __u32 dev, __u64 number, struct mark_key *key)
+/* Whose mark is asked for. */
+struct marked {
+	__u64 address;
+	__u64 inode;
+	__u32 dev;
+};
+
+#define MARKED(inode_) \
+	{ \
+		.address = (__u64)(inode_), .inode = (inode_)->i_ino, .dev = (inode_)->i_sb->s_dev \
+	}
+
+static __always_inline struct mark *mark_in(void *marks, struct marked *marked)
 {
-	key->address = (__u64)inode;
-	key->inode = number;
-	key->dev = dev;
-	key->zero = 0;
+	struct mark *mark = bpf_map_lookup_elem(marks, &marked->address);
+
+	return mark && mark->inode == marked->inode && mark->dev == marked->dev ? mark : NULL;
 }
 
-static __always_inline bool is_clean(struct mark_key *key)
+static __always_inline bool set_mark(void *marks, struct marked *marked, __u64 state)
 {
-	__u64 *clean;
+	struct mark mark = {.inode = marked->inode, .dev = marked->dev, .state = state};
 
-	if (bpf_map_lookup_elem(&written_marks, key))
+	return !bpf_map_update_elem(marks, &marked->address, &mark, BPF_ANY);
+}
+
+static __always_inline bool is_clean(struct marked *marked)
+{
+	struct mark *clean;
+
+	if (mark_in(&written_marks, marked))
 		return false;
-	clean = bpf_map_lookup_elem(&clean_marks, key);
-	return clean && *clean == CLEAN;
+	clean = mark_in(&clean_marks, marked);
+	return clean && clean->state == CLEAN;
 }
 
 /* Has a file without a known lower ever been compared? Most never are, and writers of new files need not look for a mark. */
@@ -147,57 +148,51 @@ static __always_inline bool has_lowerless_marks(void)
  */
 static __always_inline void mark_written(struct inode *inode)
 {
-	__u64 written = WRITTEN, *state;
-	struct mark_key key;
+	struct marked marked = MARKED(inode);
+	struct mark *written = mark_in(&written_marks, &marked);
 
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	if (!lower_inode_of(inode) && !(has_lowerless_marks() && bpf_map_lookup_elem(&clean_marks, &key)))
-		return;
 	/* Whoever takes the mark away looks afterwards whether somebody has the file open for writing, as this one has. */
-	state = bpf_map_lookup_elem(&written_marks, &key);
-	if (state && *state == WRITTEN)
+	if (written && written->state == WRITTEN)
 		return;
-	bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
-	bpf_map_delete_elem(&clean_marks, &key);
+	if (!has_lower(inode) && !(has_lowerless_marks() && mark_in(&clean_marks, &marked)))
+		return;
+	set_mark(&written_marks, &marked, WRITTEN);
+	bpf_map_delete_elem(&clean_marks, &marked.address);
 }
 
 /* A clean mark beside a written one could outlive it. */
-static __always_inline bool mark_clean(struct mark_key *key)
+static __always_inline bool mark_clean(struct marked *marked)
 {
-	__u64 clean = CLEAN;
-
-	if (bpf_map_lookup_elem(&written_marks, key))
+	if (mark_in(&written_marks, marked))
 		return false;
-	bpf_map_update_elem(&clean_marks, key, &clean, BPF_ANY);
-	if (!bpf_map_lookup_elem(&written_marks, key))
+	set_mark(&clean_marks, marked, CLEAN);
+	if (!mark_in(&written_marks, marked))
 		return true;
-	bpf_map_delete_elem(&clean_marks, key);
+	bpf_map_delete_elem(&clean_marks, &marked->address);
 	return false;
 }
 
 /* Metadata is about to change. Only while there is no upper is the content known to be the image's. */
 static __always_inline void mark_clean_before_copy_up(struct inode *inode)
 {
-	struct mark_key key;
+	struct marked marked = MARKED(inode);
 
-	if (upper_of(inode))
-		return;
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	mark_clean(&key);
+	if (!upper_of(inode))
+		mark_clean(&marked);
 }
 
 /* An answer that has not come in this time is asked for again: the agent may have been restarted. */
 #define COMPARISON_NS (1000ULL * 1000 * 1000)
 
-static __always_inline bool ask_for_comparison(struct mark_key *key)
+static __always_inline bool ask_for_comparison(struct marked *marked)
 {
 	__u64 now = bpf_ktime_get_ns();
-	__u64 *written = bpf_map_lookup_elem(&written_marks, key);
-	__u64 *asked = bpf_map_lookup_elem(&asked_comparisons, key);
+	struct mark *written = mark_in(&written_marks, marked);
+	struct mark *asked = mark_in(&asked_comparisons, marked);
 
-	if ((written && *written == COMPARED_AND_DIFFERENT) || (asked && now - *asked < COMPARISON_NS))
+	if ((written && written->state == COMPARED_AND_DIFFERENT) || (asked && now - asked->state < COMPARISON_NS))
 		return false;
-	bpf_map_update_elem(&asked_comparisons, key, &now, BPF_ANY);
+	set_mark(&asked_comparisons, marked, now);
 	return true;
 }
 

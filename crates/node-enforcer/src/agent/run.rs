@@ -119,9 +119,13 @@ impl Agent {
         let watch = Watch::new(&options.policies);
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         check::prerequisites()?;
-        pass_self_test()?;
+        check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
-        let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
+        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
+        if let Err(error) = pass_self_test(&mut kernel) {
+            kernel.withdraw()?;
+            return Err(error);
+        }
         let mut agent = Self {
             signals,
             watch: watch?,
@@ -344,8 +348,10 @@ fn block_signals() -> nix::Result<SignalFd> {
 }
 
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-fn pass_self_test() -> Result<(), AgentError> {
-    match check::self_test_apart() {
+fn pass_self_test(kernel: &mut Kernel) -> Result<(), AgentError> {
+    // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
+    let tested = if kernel.is_first() { check::self_test_with(kernel) } else { check::self_test_apart() };
+    match tested {
         Ok(result) if result.passed() => Ok(()),
         Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
         Err(error) => {

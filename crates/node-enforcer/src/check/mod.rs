@@ -1,6 +1,7 @@
 //! What this kernel can do, from probes that really load and a self-test that really runs a drifted file.
 
 pub mod child;
+mod program;
 mod self_test;
 
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::kernel::KernelError;
-pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
+pub use self_test::{SelfTest, SelfTestError, load_overlay, self_test, self_test_apart, self_test_with};
 
 /// The kernel's active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";

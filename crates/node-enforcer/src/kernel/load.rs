@@ -83,6 +83,24 @@ impl Kernel {
         })
     }
 
+    /// Whether nothing was in force when this was loaded.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.relieved == 0
+    }
+
+    /// Takes this load down again; what was in force before it stays.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn withdraw(self) -> Result<(), KernelError> {
+        match &self.pins {
+            Some(pins) if self.is_in_force()? => pins.release(),
+            Some(pins) => pins.keep_only(self.relieved),
+            None => Ok(()),
+        }
+    }
+
     /// Fills the tables that are not in force and switches to them, and to this load, with one write.
     ///
     /// # Errors

@@ -79,11 +79,19 @@ impl Pins {
         Ok(())
     }
 
+    /// As [`Pins::release_all`], of this pin folder.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what could be is gone.
+    pub fn release(&self) -> Result<(), KernelError> {
+        Self::release_all(&self.top)
+    }
+
     /// Takes everything down, of every wire version.
     ///
     /// # Errors
     /// When something cannot be removed; what could be is gone.
-    pub fn release(top: &Path) -> Result<(), KernelError> {
+    pub fn release_all(top: &Path) -> Result<(), KernelError> {
         let versions = match fs::read_dir(top) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -148,10 +156,10 @@ mod tests {
         let file = scratch.path().join("v1/links/1/file");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, "").unwrap();
-        let error = Pins::release(scratch.path()).unwrap_err();
+        let error = Pins::release_all(scratch.path()).unwrap_err();
         assert!(matches!(error, KernelError::NoBpfFileSystem { .. }), "{error}");
         assert!(file.exists());
-        assert!(Pins::release(&scratch.path().join("absent")).is_ok());
+        assert!(Pins::release_all(&scratch.path().join("absent")).is_ok());
     }
 
     #[test]
