@@ -144,8 +144,11 @@ int BPF_PROG(mooring_file_open, struct file *file)
 		return 0;
 	/* Whoever is in force: a written mark only makes the answer stricter. */
 	inode = file->f_inode;
-	if (is_overlay_file(inode))
-		mark_written(inode);
+	if (is_overlay_file(inode)) {
+		struct marked marked = {.address = (__u64)inode, .inode = inode->i_ino, .dev = inode->i_sb->s_dev};
+
+		mark_written(inode, &marked);
+	}
 	return 0;
 }
 
@@ -243,22 +246,24 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 
 static __always_inline void metadata_changes(struct dentry *dentry)
 {
-	struct inode *inode = dentry->d_inode;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct marked marked = {};
 
-	if (inode && is_overlay_file(inode) && is_in_force())
-		mark_clean_before_copy_up(inode);
+	if (find_overlay_file(inode, &marked) && is_in_force())
+		mark_clean_before_copy_up(inode, &marked);
 }
 
 static __always_inline void attributes_change(struct dentry *dentry, struct iattr *attributes)
 {
-	struct inode *inode = dentry->d_inode;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct marked marked = {};
 
-	if (!inode || !is_overlay_file(inode) || !is_in_force())
+	if (!find_overlay_file(inode, &marked) || !is_in_force())
 		return;
 	if (attributes->ia_valid & ATTR_SIZE)
-		mark_written(inode);
+		mark_written(inode, &marked);
 	else
-		mark_clean_before_copy_up(inode);
+		mark_clean_before_copy_up(inode, &marked);
 }
 
 /* Some hooks got another first argument with time; the agent finds in the kernel's BTF where the dentry is. */
@@ -311,10 +316,10 @@ int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_den
 SEC("lsm/inode_free_security")
 int BPF_PROG(mooring_inode_free_security, struct inode *inode)
 {
-	__u64 address = (__u64)inode;
+	struct marked marked = {};
 
-	if (is_overlay_file(inode))
-		bpf_map_delete_elem(&clean_marks, &address);
+	if (find_overlay_file(inode, &marked))
+		bpf_map_delete_elem(&clean_marks, &marked.address);
 	return 0;
 }
 
@@ -388,11 +393,8 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	if (!file)
 		return -1;
 	inode = BPF_CORE_READ(file, f_inode);
-	if (!inode || BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+	if (!find_overlay_file(inode, &marked))
 		return -1;
-	marked.address = (__u64)inode;
-	marked.inode = BPF_CORE_READ(inode, i_ino);
-	marked.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	if (step == PROVE_REFUTE) {
 		bpf_map_delete_elem(&clean_marks, &marked.address);
 		return set_mark(&written_marks, &marked, COMPARED_AND_DIFFERENT) ? 0 : -3;

@@ -8,10 +8,15 @@
 /* struct ovl_inode is in the module's BTF only where modules have BTF; __upperdentry follows vfs_inode in every version. */
 static __always_inline struct dentry *upper_of(struct inode *inode)
 {
+	struct dentry *upper = NULL;
+
 	if (bpf_core_field_exists(struct ovl_inode, __upperdentry))
-		return (void *)word_at(inode, bpf_core_field_offset(struct ovl_inode, __upperdentry) -
-						  bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	return (void *)word_at(inode, bpf_core_type_size(struct inode));
+		bpf_probe_read_kernel(&upper, sizeof(upper),
+				      (void *)inode + bpf_core_field_offset(struct ovl_inode, __upperdentry) -
+					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	else
+		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
+	return upper;
 }
 
 /* The image's own file behind an overlay inode. */
@@ -24,37 +29,60 @@ struct lower {
 #define HAS_LOWER_IN_INODE \
 	(bpf_core_field_exists(struct ovl_inode, oe) || bpf_core_field_exists(struct ovl_inode___lowerpath, lowerpath))
 
-/* From 5.19 on the inode knows its lower's dentry and layer: where, or NULL. */
-static __always_inline const void *lower_path_of(struct inode *inode)
+static __always_inline void read_ovl_path(const void *ovl_path, struct ovl_path_fixed *read)
+{
+	bpf_probe_read_kernel(read, sizeof(*read), ovl_path);
+}
+
+/* From 5.19 on the inode knows its lower dentry and layer. */
+static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_fixed *path)
+{
+	if (bpf_core_field_exists(struct ovl_inode, oe)) {
+		struct ovl_entry *entry = NULL;
+		unsigned int layers = 0;
+
+		bpf_probe_read_kernel(&entry, sizeof(entry),
+				      (void *)inode + bpf_core_field_offset(struct ovl_inode, oe) -
+					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
+		if (!entry)
+			return false;
+		bpf_core_read(&layers, sizeof(layers), &entry->__numlower);
+		if (!layers)
+			return false;
+		read_ovl_path((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack), path);
+	} else {
+		read_ovl_path((void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
+				  bpf_core_field_offset(struct ovl_inode, vfs_inode),
+			      path);
+	}
+	return path->dentry != NULL;
+}
+
+/* Does the image have this file? The cheap question. Up to 5.18 the lower inode follows __upperdentry. */
+static __always_inline struct inode *lower_inode_of(struct inode *inode)
+{
+	struct ovl_path_fixed path = {};
+	struct inode *lower = NULL;
+
+	if (HAS_LOWER_IN_INODE) {
+		struct dentry *dentry = lower_path_of(inode, &path) ? path.dentry : NULL;
+
+		return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
+	}
+	bpf_probe_read_kernel(&lower, sizeof(lower), (void *)inode + bpf_core_type_size(struct inode) + sizeof(void *));
+	return lower;
+}
+
+/* The same question without a helper, where that can be: every open for writing asks it. */
+static __always_inline bool has_lower(struct inode *inode)
 {
 	const void *entry;
 
 	if (!bpf_core_field_exists(struct ovl_inode, oe))
-		return (void *)inode + bpf_core_field_offset(struct ovl_inode___lowerpath, lowerpath) -
-		       bpf_core_field_offset(struct ovl_inode, vfs_inode);
+		return lower_inode_of(inode) != NULL;
 	entry = (void *)word_at(inode,
 				bpf_core_field_offset(struct ovl_inode, oe) - bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	if (!entry || !(__u32)word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower)))
-		return NULL;
-	return entry + bpf_core_field_offset(struct ovl_entry, __lowerstack);
-}
-
-/* The image's own file, or NULL. Up to 5.18 it follows __upperdentry. */
-static __always_inline struct inode *lower_inode_of(struct inode *inode)
-{
-	const void *path, *dentry;
-
-	if (!HAS_LOWER_IN_INODE)
-		return (void *)word_at(inode, bpf_core_type_size(struct inode) + sizeof(void *));
-	path = lower_path_of(inode);
-	dentry = path ? (void *)word_at(path, __builtin_offsetof(struct ovl_path_fixed, dentry)) : NULL;
-	return dentry ? (void *)word_at(dentry, bpf_core_field_offset(struct dentry, d_inode)) : NULL;
-}
-
-/* The same question, cheaper where the number of layers answers it. */
-static __always_inline bool has_lower(struct inode *inode)
-{
-	return bpf_core_field_exists(struct ovl_inode, oe) ? lower_path_of(inode) != NULL : lower_inode_of(inode) != NULL;
+	return entry && (__u32)word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower)) > 0;
 }
 
 /* Names of a hard-linked file that are looked at, up to 5.18, for the one that came from the image. */
@@ -72,7 +100,7 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 	if (!lower->inode)
 		return;
 	if (HAS_LOWER_IN_INODE) {
-		bpf_probe_read_kernel(&path, sizeof(path), lower_path_of(inode));
+		lower_path_of(inode, &path);
 	} else {
 		struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
 
@@ -83,7 +111,7 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 
 			bpf_probe_read_kernel(&layers, sizeof(layers), &entry->numlower);
 			if (layers) {
-				bpf_probe_read_kernel(&path, sizeof(path), &entry->lowest);
+				read_ovl_path(&entry->lowest, &path);
 				break;
 			}
 			alias = BPF_CORE_READ(alias, next);
@@ -146,18 +174,17 @@ static __always_inline bool has_lowerless_marks(void)
  * Content may change from here on. A file that no layer of the image has needs no mark, it is new, unless it was compared with
  * one or just is. Only a comparison takes the mark away.
  */
-static __always_inline void mark_written(struct inode *inode)
+static __always_inline void mark_written(struct inode *inode, struct marked *marked)
 {
-	struct marked marked = MARKED(inode);
-	struct mark *written = mark_in(&written_marks, &marked);
+	struct mark *written = mark_in(&written_marks, marked);
 
 	/* Whoever takes the mark away looks afterwards whether somebody has the file open for writing, as this one has. */
 	if (written && written->state == WRITTEN)
 		return;
-	if (!has_lower(inode) && !(has_lowerless_marks() && mark_in(&clean_marks, &marked)))
+	if (!has_lower(inode) && !(has_lowerless_marks() && mark_in(&clean_marks, marked)))
 		return;
-	set_mark(&written_marks, &marked, WRITTEN);
-	bpf_map_delete_elem(&clean_marks, &marked.address);
+	set_mark(&written_marks, marked, WRITTEN);
+	bpf_map_delete_elem(&clean_marks, &marked->address);
 }
 
 /* A clean mark beside a written one could outlive it. */
@@ -173,12 +200,10 @@ static __always_inline bool mark_clean(struct marked *marked)
 }
 
 /* Metadata is about to change. Only while there is no upper is the content known to be the image's. */
-static __always_inline void mark_clean_before_copy_up(struct inode *inode)
+static __always_inline void mark_clean_before_copy_up(struct inode *inode, struct marked *marked)
 {
-	struct marked marked = MARKED(inode);
-
 	if (!upper_of(inode))
-		mark_clean(&marked);
+		mark_clean(marked);
 }
 
 /* An answer that has not come in this time is asked for again: the agent may have been restarted. */
@@ -199,6 +224,19 @@ static __always_inline bool ask_for_comparison(struct marked *marked)
 static __always_inline bool is_overlay_file(struct inode *inode)
 {
 	return inode && inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC && (inode->i_mode & S_IFMT) == S_IFREG;
+}
+
+/* The same of any address. The verifier takes milliseconds over each field of a pointer that it knows: seldom used programs use helpers. */
+static __always_inline bool find_overlay_file(struct inode *inode, struct marked *marked)
+{
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+		return false;
+	marked->address = value_of(inode);
+	marked->inode = BPF_CORE_READ(inode, i_ino);
+	marked->dev = BPF_CORE_READ(sb, s_dev);
+	return true;
 }
 
 #endif
