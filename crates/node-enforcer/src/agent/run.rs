@@ -149,6 +149,9 @@ impl Agent {
         for cgroup in agent.roster.scan() {
             agent.enter(cgroup);
         }
+        if let Err(error) = agent.kernel.retire_other_versions() {
+            eprintln!("what another version of the agent has in force stays so, beside this one: {error}");
+        }
         agent.say_enforcing();
         Ok(agent)
     }

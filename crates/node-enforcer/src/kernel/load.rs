@@ -110,6 +110,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Takes down what agents of another wire version have in force: once every container is entered here.
+    ///
+    /// # Errors
+    /// When one cannot be taken down: it goes on deciding beside this load.
+    pub fn retire_other_versions(&self) -> Result<(), KernelError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        pins.retire_other_versions(&self.skeleton.maps.fresh_cgroups)
+    }
+
     /// Enters a container, so that its rules are in force. `started` is its start in seconds of the epoch. Volumes and mask first: the programs look for the container first.
     ///
     /// # Errors
