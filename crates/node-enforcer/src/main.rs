@@ -105,7 +105,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain { container, policies, output } => {
             print_explanations(container.as_deref(), &policies, output)?;
         }
-        Command::Release { pin_dir } => Pins::release_all(&pin_dir)?,
+        Command::Release { pin_dir } => Pins::release(&pin_dir)?,
         Command::SelfTest => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test()?)?;

@@ -178,10 +178,14 @@ static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry
 SEC("lsm/mmap_file")
 int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
-	if (!(prot & PROT_EXEC) || !file)
+	/* Anonymous memory has a file where it is of huge pages, and it is never one that a descriptor was given for. */
+	if (!(prot & PROT_EXEC) || !file || (flags & MAP_ANONYMOUS))
 		return 0;
 	/* Devices are mapped with PROT_EXEC by drivers and for anonymous memory; they hold no program. */
 	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)
+		return 0;
+	/* Attached by shmat(), which has data of its own in the file; one that was opened by /proc/PID/map_files has none. */
+	if (file->private_data && is_kernel_memory(file->f_inode, file->f_path.dentry))
 		return 0;
 	return answer(judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt));
 }
@@ -239,7 +243,7 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	}
 	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
 	inode = file->f_path.dentry->d_inode;
-	if (!inode)
+	if (!inode || is_kernel_memory(inode, file->f_path.dentry))
 		return 0;
 	return answer(judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt));
 }

@@ -132,11 +132,6 @@ struct marked {
 	__u32 dev;
 };
 
-#define MARKED(inode_) \
-	{ \
-		.address = (__u64)(inode_), .inode = (inode_)->i_ino, .dev = (inode_)->i_sb->s_dev \
-	}
-
 static __always_inline struct mark *mark_in(void *marks, struct marked *marked)
 {
 	struct mark *mark = bpf_map_lookup_elem(marks, &marked->address);

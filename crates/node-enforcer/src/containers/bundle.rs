@@ -220,7 +220,7 @@ impl FinderConfig {
     }
 
     /// The kernel's id of a cgroup; None if there is none (any more).
-    fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
+    pub(super) fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
         let folder = self.cgroup_mount.join(cgroup.strip_prefix('/')?);
         fs::symlink_metadata(folder).ok().filter(fs::Metadata::is_dir).map(|folder| folder.ino())
     }

@@ -50,6 +50,7 @@ pub struct Kernel {
     instance: u16,
     relieved: u16,
     half: u32,
+    took_over: bool,
     // Dropping a link that is not pinned detaches its program.
     _links: Vec<Link>,
 }
@@ -79,6 +80,7 @@ impl Kernel {
             instance,
             relieved: before.map_or(0, |control| control.instance),
             half: before.map_or(1, |control| control.tables),
+            took_over: false,
             _links: links,
         })
     }
@@ -95,7 +97,7 @@ impl Kernel {
     /// When a pin cannot be removed.
     pub fn withdraw(self) -> Result<(), KernelError> {
         match &self.pins {
-            Some(pins) if self.is_in_force()? => pins.release(),
+            Some(pins) if self.is_in_force()? => pins.withdraw(),
             Some(pins) => pins.keep_only(self.relieved),
             None => Ok(()),
         }
@@ -119,17 +121,44 @@ impl Kernel {
             .update(&0_u32.to_ne_bytes(), now.as_bytes(), MapFlags::ANY)
             .map_err(KernelError::bpf("switch the tables"))?;
         self.half = half;
-        if let Some(pins) = &self.pins {
+        // Afterwards an error always means that what was in force stays so.
+        if let (false, Some(pins)) = (std::mem::replace(&mut self.took_over, true), &self.pins) {
             pins.keep_only(self.instance)?;
         }
         Ok(())
     }
 
+    /// Takes down what agents of another wire version have in force: once every container is entered here.
+    ///
+    /// # Errors
+    /// When one cannot be taken down: it goes on deciding beside this load.
+    pub fn retire_other_versions(&self) -> Result<(), KernelError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        pins.retire_other_versions(&self.skeleton.maps.fresh_cgroups)
+    }
+
     /// Enters a container, so that its rules are in force. `started` is its start in seconds of the epoch. Volumes and mask first: the programs look for the container first.
     ///
     /// # Errors
-    /// When the tables are full: the container is then unprotected, and the caller counts it.
+    /// When the tables are full: the container is then unprotected, takes no room, and the caller counts it.
     pub fn enter(&self, it: &Container, member: u64, started: u64) -> Result<(), KernelError> {
+        let entered = self.try_to_enter(it, member, started);
+        if entered.is_err() && !self.is_entered(it.cgroup_id) {
+            self.forget(it);
+            if let Ok(members) = self.inner_in_force(&self.skeleton.maps.members_tables) {
+                // Not there is as good as deleted.
+                let _ = members.delete(&it.cgroup_id.to_ne_bytes());
+            }
+        }
+        entered
+    }
+
+    /// Whether the programs know this cgroup as a container's.
+    fn is_entered(&self, cgroup: u64) -> bool {
+        self.skeleton.maps.containers.lookup(&cgroup.to_ne_bytes(), MapFlags::ANY).is_ok_and(|facts| facts.is_some())
+    }
+
+    fn try_to_enter(&self, it: &Container, member: u64, started: u64) -> Result<(), KernelError> {
         for entry in &it.volumes {
             let Some(FileId { dev, ino: inode }) = entry.file else { continue };
             let mut value = volume { destination: [0; NAME_LEN], destination_len: 0, zero: 0 };

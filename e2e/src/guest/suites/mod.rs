@@ -6,6 +6,7 @@ mod check;
 mod flood;
 mod judge;
 mod lifecycle;
+mod room;
 mod runtimes;
 mod survival;
 mod tables;
@@ -77,6 +78,12 @@ const SUITES: &[Suite] = &[
         about: "100,000 refused executions in a row: none runs, all are counted, memory is bounded",
         apart: false,
         kind: Kind::Tests(flood::TESTS),
+    },
+    Suite {
+        name: "room",
+        about: "more containers and links than the kernel's tables hold: said and counted, the rest stays in force",
+        apart: false,
+        kind: Kind::Tests(room::TESTS),
     },
     Suite {
         name: "badinput",

@@ -2,8 +2,8 @@
 
 use super::Test;
 use crate::guest::context::{Context, Running};
-use crate::guest::enforcer::{Enforcer, release};
-use crate::guest::error::{HarnessError, Result, ensure};
+use crate::guest::enforcer::{Enforcer, PINS, command, release};
+use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "20-kills-and-restarts", body: kills_and_restarts },
     Test { name: "50-edits", body: edits },
     Test { name: "a-second-enforcer", body: a_second_one },
+    Test { name: "upgrade-of-the-wire", body: upgrade },
 ];
 
 const KILLS: u64 = 20;
@@ -100,6 +101,33 @@ fn a_second_one(context: &Context) -> Result<()> {
         first.kill()?;
         thread::sleep(Duration::from_secs(1));
         second.kill()
+    })
+}
+
+/// The folder of the programs' own wire version, and of others as an older and a newer agent would have left them.
+const OWN_VERSION: &str = "v1";
+const OTHER_VERSIONS: [&str; 2] = ["v0", "v2"];
+
+/// What an agent of another wire version left goes on refusing until this one knows every container, and is gone then.
+fn upgrade(context: &Context) -> Result<()> {
+    with_oracle(context, "survival-upgrade", |binary, folder, enforcer| {
+        let mut enforcer = Some(enforcer);
+        for version in OTHER_VERSIONS {
+            let [own, other] = [OWN_VERSION, version].map(|name| Path::new(PINS).join(name));
+            std::fs::rename(&own, &other).on("rename", &own)?;
+            // One that does not come into force takes nothing down.
+            let broken = context.policies("survival-broken")?;
+            let failed = command(binary, &["run", "--policies", &broken.to_string_lossy()])?;
+            ensure(!failed.status.success() && other.exists(), || format!("{version}: {}", failed.output))?;
+            let next = Enforcer::start(binary, folder)?;
+            ensure(!other.exists() && own.exists(), || format!("{} is still there", other.display()))?;
+            // The other one's agent notices, and leaves the new one alone.
+            if let Some(before) = enforcer.replace(next) {
+                before.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        enforcer.map_or(Ok(()), |enforcer| enforcer.terminate().map(drop))
     })
 }
 
