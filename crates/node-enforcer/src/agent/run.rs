@@ -123,7 +123,7 @@ impl Agent {
         check::prerequisites()?;
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
-        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
+        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
         if let Err(error) = pass_self_test(&mut kernel) {
             if let Err(left) = kernel.withdraw() {
                 eprintln!("programs that failed the self-test could not be taken down: {left}");

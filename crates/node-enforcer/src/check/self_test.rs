@@ -139,7 +139,7 @@ pub fn load_overlay() {
 /// When it could not be made, which says nothing about prevention.
 pub fn self_test() -> Result<SelfTest, SelfTestError> {
     load_overlay();
-    self_test_with(&mut Kernel::load(&LoadOptions { pins: None })?)
+    self_test_with(&mut Kernel::load(&LoadOptions { pins: None, comparison: false })?)
 }
 
 /// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in

@@ -28,6 +28,9 @@ const UNPINNED_MAPS: [&str; 6] =
 pub struct LoadOptions {
     /// Where links and maps outlive the agent; `None` for a load that ends with its process.
     pub pins: Option<Pins>,
+    /// Load the program, too, that compares the kernel's verdict with the pure one. 5.10 warns in its log of one of its type that
+    /// uses tables like ours, so nodes are spared it.
+    pub comparison: bool,
 }
 
 /// What the programs counted (`enum counter`).
@@ -66,6 +69,7 @@ impl Kernel {
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = MooringSkelBuilder::default().open(storage).map_err(KernelError::bpf("open the programs"))?;
         configure(&mut open, instance)?;
+        open.progs.mooring_verdict.set_autoload(options.comparison);
         if let Some(pins) = &options.pins {
             reuse_pinned_maps(&mut open, pins)?;
         }
