@@ -5,6 +5,7 @@ mod badinput;
 mod check;
 mod flood;
 mod judge;
+mod kernel_log;
 mod lifecycle;
 mod room;
 mod runtimes;
@@ -146,6 +147,13 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
             report.fail(asked, "no such suite or test; `guest list` shows them");
         }
     }
+    run_suites(context, names, report);
+    if let Err(error) = kernel_log::is_clean() {
+        report.fail("kernel-log", &error.to_string());
+    }
+}
+
+fn run_suites(context: &Context, names: &[String], report: &mut Report) {
     for suite in SUITES {
         let is_wanted = |test: &str| wanted(&format!("{}/{test}", suite.name), suite, names);
         match &suite.kind {
