@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ impl Agent {
         let watch = Watch::new(&options.policies);
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         check::prerequisites()?;
-        pass_self_test()?;
+        pass_self_test(&options.pin_dir)?;
         let pins = Pins::open(&options.pin_dir)?;
         let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
         let mut agent = Self {
@@ -398,8 +398,8 @@ fn block_signals() -> nix::Result<SignalFd> {
 }
 
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-fn pass_self_test() -> Result<(), AgentError> {
-    match check::self_test_apart() {
+fn pass_self_test(pin_dir: &Path) -> Result<(), AgentError> {
+    match check::self_test_apart(pin_dir) {
         Ok(result) if result.passed() => Ok(()),
         Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
         Err(error) => {
