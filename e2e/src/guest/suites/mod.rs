@@ -8,6 +8,7 @@ mod judge;
 mod lifecycle;
 mod room;
 mod runtimes;
+mod shapes;
 mod survival;
 mod tables;
 
@@ -60,6 +61,12 @@ const SUITES: &[Suite] = &[
         about: "a policy that prevents everything never disturbs a runtime",
         apart: false,
         kind: Kind::Tests(runtimes::TESTS),
+    },
+    Suite {
+        name: "shapes",
+        about: "a root that is no overlay, a user namespace, the host's root as a volume",
+        apart: false,
+        kind: Kind::Tests(shapes::TESTS),
     },
     Suite {
         name: "lifecycle",
