@@ -301,6 +301,29 @@ int mooring_inode_removexattr(__u64 *ctx)
 	return 0;
 }
 
+/* 6.2 and later; before, an ACL is set as an attribute. */
+SEC("lsm/inode_set_acl")
+int mooring_inode_set_acl(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+SEC("lsm/inode_remove_acl")
+int mooring_inode_remove_acl(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+/* 6.17 and later: chattr. */
+SEC("lsm/inode_file_setattr")
+int mooring_inode_file_setattr(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[0]);
+	return 0;
+}
+
 SEC("lsm/inode_link")
 int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
 {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ impl Agent {
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
         let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
-        if let Err(error) = pass_self_test(&mut kernel) {
+        if let Err(error) = pass_self_test(&mut kernel, &options.pin_dir) {
             if let Err(left) = kernel.withdraw() {
                 eprintln!("programs that failed the self-test could not be taken down: {left}");
             }
@@ -404,9 +404,10 @@ fn block_signals() -> nix::Result<SignalFd> {
 }
 
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-fn pass_self_test(kernel: &mut Kernel) -> Result<(), AgentError> {
+fn pass_self_test(kernel: &mut Kernel, pin_dir: &Path) -> Result<(), AgentError> {
     // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
-    let tested = if kernel.is_first() { check::self_test_with(kernel) } else { check::self_test_apart() };
+    let tested =
+        if kernel.is_first() { check::self_test_with(kernel, pin_dir) } else { check::self_test_apart(pin_dir) };
     match tested {
         Ok(result) if result.passed() => Ok(()),
         Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),

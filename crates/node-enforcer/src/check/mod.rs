@@ -121,9 +121,9 @@ fn has_capability(number: u32) -> bool {
         .is_some_and(|set| set & (1 << number) != 0)
 }
 
-/// Everything at once.
+/// Everything at once. `pin_dir` is where an agent that may be in force has its pins.
 #[must_use]
-pub fn check() -> Check {
+pub fn check(pin_dir: &Path) -> Check {
     let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let mut check = Check {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -137,7 +137,7 @@ pub fn check() -> Check {
         self_test: None,
     };
     let tested = prerequisites().map_err(|error| error.to_string());
-    match tested.and_then(|()| self_test().map_err(|error| error.to_string())) {
+    match tested.and_then(|()| self_test(pin_dir).map_err(|error| error.to_string())) {
         Ok(result) => {
             check.prevention = result.passed();
             check.problems.extend(result.problems());

@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use crate::containers::{Container, Root, Runtime};
+use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
 
 /// Where the scratch container's cgroup and overlay are made.
@@ -104,8 +105,10 @@ impl Drop for Folders {
 ///
 /// # Errors
 /// As [`self_test`].
-pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
-    let output = scratch("start the self-test", Command::new("/proc/self/exe").arg("self-test").output())?;
+pub fn self_test_apart(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("self-test").arg("--pin-dir").arg(pin_dir);
+    let output = scratch("start the self-test", command.output())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return scratch("run the self-test", Err(io::Error::other(said)));
@@ -133,13 +136,13 @@ pub fn load_overlay() {
     let _ = mount(None::<&str>, SCRATCH, Some("overlay"), MsFlags::empty(), None::<&str>);
 }
 
-/// Makes the test with programs of its own.
+/// Makes the test with programs of its own. `pin_dir` is where an agent that may be in force has its pins.
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test() -> Result<SelfTest, SelfTestError> {
+pub fn self_test(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     load_overlay();
-    self_test_with(&mut Kernel::load(&LoadOptions { pins: None, comparison: false })?)
+    self_test_with(&mut Kernel::load(&LoadOptions { pins: None, comparison: false })?, pin_dir)
 }
 
 /// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in
@@ -147,12 +150,13 @@ pub fn self_test() -> Result<SelfTest, SelfTestError> {
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test_with(kernel: &mut Kernel) -> Result<SelfTest, SelfTestError> {
+pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     remove_leftovers();
     let name = format!("{PREFIX}{}", std::process::id());
     let folders = Folders { cgroup: Path::new(CGROUPS).join(&name), overlay: Path::new(SCRATCH).join(&name) };
     scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
     scratch("make a cgroup", fs::create_dir_all(&folders.cgroup))?;
+    Pins::never_a_container(pin_dir, scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino())?;
     let mut child = scratch(
         "start the scratch container",
         Command::new("/proc/self/exe")

@@ -390,8 +390,8 @@ fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) ->
     let mut links = Vec::new();
     for program in skeleton.object_mut().progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        // Run on demand, never attached.
-        if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") {
+        // Run on demand, never attached; or of a hook that this kernel lacks.
+        if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") || !program.autoload() {
             continue;
         }
         let mut link = program.attach().map_err(KernelError::bpf(format!("attach {name}")))?;

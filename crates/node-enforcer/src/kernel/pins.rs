@@ -109,6 +109,30 @@ impl Pins {
         take_down(&self.version())
     }
 
+    /// Tells the agent that is in force, if there is one, that a cgroup will be no container's. The cgroup's name could not tell it:
+    /// whoever makes a container may choose any. These maps only the host's root reaches.
+    ///
+    /// # Errors
+    /// When a pinned map cannot be changed.
+    pub fn never_a_container(top: &Path, cgroup: u64) -> Result<(), KernelError> {
+        if !top.exists() {
+            return Ok(());
+        }
+        for version in versions_in(top)? {
+            let path = version.join("maps").join("fresh_cgroups");
+            let key = cgroup.to_ne_bytes();
+            if !path.exists() {
+                continue;
+            }
+            let fresh = MapHandle::from_pinned_path(&path).map_err(KernelError::bpf("open the new cgroups"))?;
+            if usize::try_from(fresh.key_size()) == Ok(key.len()) {
+                // Not there is as good as deleted.
+                let _ = fresh.delete(&key);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes everything down, of every wire version.
     ///
     /// # Errors

@@ -105,6 +105,8 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["open-touch", path] => write::open_touch(path),
         ["utimes", path] => write::set_times(path),
         ["setxattr", path] => write::set_attribute(path),
+        ["setfacl", path] => write::set_access_list(path),
+        ["chattr", path] => write::set_flag(path),
         ["flood", times, path] => loops::flood(times, path),
         ["flood-folder", files, folder] => loops::flood_folder(files, folder),
         ["oracle", dropped, image, stop] => {

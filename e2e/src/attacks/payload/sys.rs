@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_void};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// A mapping of a file or of memory. Unmapped on drop.
@@ -105,13 +105,27 @@ pub(super) fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
-/// `setxattr(path, "user.mooring", "1")`.
-pub(super) fn set_user_attribute(path: &CStr) -> io::Result<()> {
-    let value = b"1";
+/// `setxattr(path, name, value)`.
+pub(super) fn set_attribute(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings and the value are live, and the length is the value's.
-    let result =
-        unsafe { libc::setxattr(path.as_ptr(), c"user.mooring".as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Adds `FS_NOATIME_FL` to the file's flags, as chattr does.
+pub(super) fn set_noatime_flag(file: &File) -> io::Result<()> {
+    const NOATIME: libc::c_long = 0x80; // FS_NOATIME_FL
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes an int into a long.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    flags |= NOATIME;
+    // SAFETY: the kernel reads an int of a long.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::guest::profiles;
 use crate::guest::runtime::Upper;
 use crate::guest::system::bpf_lsm_is_active;
 use serde_json::Value;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "check-says-that-prevention-works", body: works },
@@ -41,17 +42,27 @@ fn works(context: &Context) -> Result<()> {
 
 fn while_enforcing(context: &Context) -> Result<()> {
     let folder = context.policies("check")?;
-    profiles::write(&folder, &profiles::drift("check", &["check-while"], true))?;
+    profiles::write(&folder, &profiles::everything("check"))?;
     let enforcer = Enforcer::start(context.enforcer()?, &folder)?;
-    let mut container = context.container("check-while", Upper::Ext4)?;
+    // The name of the self-test's own cgroup sheds nothing.
+    let mut container = context.container("mooring-self-test-1", Upper::Ext4)?;
     let path = container.drop_program("x")?;
     let ended = command(context.enforcer()?, &["check", "-o", "json"])?;
     let still_refused = !container.runs(&path)?;
+    // What was said of the self-test's cgroup stands before this.
+    let mark = enforcer.log_mark();
+    profiles::write(&folder, &profiles::drift("another", &[], true))?;
+    enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(30))?;
+    let reported = enforcer.wait_for_log(0, "cgroup ", Duration::ZERO);
     drop(container);
     enforcer.terminate()?;
     release(context.enforcer()?)?;
     ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
-    ensure(still_refused, || "the check took the running enforcement down".into())
+    ensure(still_refused, || "the check took the running enforcement down".into())?;
+    match reported {
+        Ok(line) => Err(HarnessError::Wrong(format!("the self-test's cgroup was taken for a container's: {line}"))),
+        Err(_) => Ok(()),
+    }
 }
 
 fn explain(context: &Context, folder: &str, container: Option<&str>) -> Result<crate::guest::system::Ended> {

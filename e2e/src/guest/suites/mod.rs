@@ -9,6 +9,7 @@ mod kernel_log;
 mod lifecycle;
 mod room;
 mod runtimes;
+mod shapes;
 mod survival;
 mod tables;
 
@@ -61,6 +62,12 @@ const SUITES: &[Suite] = &[
         about: "a policy that prevents everything never disturbs a runtime",
         apart: false,
         kind: Kind::Tests(runtimes::TESTS),
+    },
+    Suite {
+        name: "shapes",
+        about: "a root that is no overlay, a user namespace, the host's root as a volume",
+        apart: false,
+        kind: Kind::Tests(shapes::TESTS),
     },
     Suite {
         name: "lifecycle",

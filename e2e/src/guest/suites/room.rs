@@ -6,11 +6,12 @@ use crate::guest::context::Context;
 use crate::guest::enforcer::Enforcer;
 use crate::guest::error::{OnFile, Result, ensure};
 use crate::guest::profiles;
+use crate::guest::recorded::Recorded;
 use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
 use serde_json::json;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] =
@@ -21,59 +22,6 @@ const CONTAINERS: usize = 8192;
 const PATHS: usize = 32768;
 /// How long the enforcer may take to read the state of thousands of containers.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Where their cgroups are made.
-const CGROUPS: &str = "/sys/fs/cgroup/room";
-
-/// Containers as runc records them, without any process. Gone on drop.
-struct Recorded {
-    work: PathBuf,
-    ids: Vec<String>,
-}
-
-impl Recorded {
-    fn begin(context: &Context) -> Result<Recorded> {
-        let work = context.work.join("room");
-        std::fs::create_dir_all(&work).on("create", &work)?;
-        Ok(Recorded { work, ids: Vec::new() })
-    }
-
-    /// A bundle whose root is the folder `root`.
-    fn bundle(&self, name: &str, root: &Path) -> Result<PathBuf> {
-        let folder = self.work.join(name);
-        std::fs::create_dir_all(&folder).on("create", &folder)?;
-        let config = folder.join("config.json");
-        std::fs::write(&config, json!({"root": {"path": root}}).to_string()).on("write", &config)?;
-        Ok(folder)
-    }
-
-    fn add(&mut self, id: &str, bundle: &Path) -> Result<()> {
-        let (cgroup, state) = (Path::new(CGROUPS).join(id), Path::new("/run/runc").join(id));
-        self.ids.push(id.to_owned());
-        for folder in [&cgroup, &state] {
-            std::fs::create_dir_all(folder).on("create", folder)?;
-        }
-        let file = state.join("state.json");
-        let label = format!("bundle={}", bundle.display());
-        let text = json!({"id": id, "cgroup_paths": {"": cgroup}, "config": {"labels": [label]}}).to_string();
-        std::fs::write(&file, text).on("write", &file)
-    }
-
-    fn remove(&mut self, number: usize) {
-        for id in self.ids.drain(..number.min(self.ids.len())) {
-            let _ = std::fs::remove_dir_all(Path::new("/run/runc").join(&id));
-            let _ = std::fs::remove_dir(Path::new(CGROUPS).join(&id));
-        }
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        self.remove(usize::MAX);
-        let _ = std::fs::remove_dir(CGROUPS);
-        let _ = std::fs::remove_dir_all(&self.work);
-    }
-}
-
 /// The number after `key=` in a line of the log.
 fn number(line: &str, key: &str) -> Option<usize> {
     line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())

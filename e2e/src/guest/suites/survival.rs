@@ -5,6 +5,7 @@ use crate::guest::context::{Context, Running};
 use crate::guest::enforcer::{Enforcer, PINS, command, release};
 use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
+use crate::guest::recorded::Recorded;
 use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
 use std::path::Path;
@@ -47,10 +48,20 @@ fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enfo
     let folder = context.policies("survival")?;
     profiles::write(&folder, &profiles::drift("survival", &[id], true))?;
     let enforcer = Enforcer::start(binary, &folder)?;
-    let mut container = context.container(id, Upper::Ext4)?;
+    let container = context.container(id, Upper::Ext4)?;
+    with_oracle_in(container, binary, &folder, enforcer, body)
+}
+
+fn with_oracle_in(
+    mut container: Running<'_>,
+    binary: &Path,
+    folder: &Path,
+    enforcer: Enforcer,
+    body: impl FnOnce(&Path, &Path, Enforcer) -> Result<()>,
+) -> Result<()> {
     container.drop_program("x")?;
     container.session.must(START_ORACLE)?;
-    let result = body(binary, &folder, enforcer);
+    let result = body(binary, folder, enforcer);
     let seen = stop_oracle(&mut container);
     // The oracle itself must be able to see a success.
     let down = release(binary);
@@ -58,7 +69,7 @@ fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enfo
     result?;
     down?;
     let seen = seen?;
-    println!("# {id}: {seen:?}");
+    println!("# {}: {seen:?}", container.id);
     ensure(seen.tries > 50, || format!("only {} tries", seen.tries))?;
     ensure(seen.successes == 0, || format!("the dropped program ran: {seen:?}"))?;
     ensure(seen.failures == 0, || format!("the image's program was refused: {seen:?}"))?;
@@ -104,13 +115,26 @@ fn a_second_one(context: &Context) -> Result<()> {
     })
 }
 
+/// Other containers of an upgraded node.
+const RECORDED: usize = 1000;
 /// The folder of the programs' own wire version, and of others as an older and a newer agent would have left them.
 const OWN_VERSION: &str = "v1";
 const OTHER_VERSIONS: [&str; 2] = ["v0", "v2"];
 
 /// What an agent of another wire version left goes on refusing until this one knows every container, and is gone then.
 fn upgrade(context: &Context) -> Result<()> {
-    with_oracle(context, "survival-upgrade", |binary, folder, enforcer| {
+    // Found before the container with the loop: it is entered some time after the switch.
+    let mut recorded = Recorded::begin(context)?;
+    let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+    for number in 0..RECORDED {
+        recorded.add(&format!("recorded-{number}"), &bundle)?;
+    }
+    // Older than any enforcer: none has seen its cgroup being made.
+    let container = context.container("survival-upgrade", Upper::Ext4)?;
+    let folder = context.policies("survival")?;
+    profiles::write(&folder, &profiles::drift("survival", &["survival-upgrade"], true))?;
+    let (binary, enforcer) = (context.enforcer()?, Enforcer::start(context.enforcer()?, &folder)?);
+    with_oracle_in(container, binary, &folder, enforcer, |binary, folder, enforcer| {
         let mut enforcer = Some(enforcer);
         for version in OTHER_VERSIONS {
             let [own, other] = [OWN_VERSION, version].map(|name| Path::new(PINS).join(name));
