@@ -212,16 +212,13 @@ fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
         pod: name.clone(),
         pod_uid: None,
         name,
-        sandbox: false,
         image: None,
         labels: std::collections::BTreeMap::new(),
         labels_known: true,
         cgroup: String::new(),
         cgroup_id: cgroup,
         init_pid: None,
-        running: None,
         root: Root { path: "/".into(), dev, ino, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
         volumes: Vec::new(),
-        bundle: PathBuf::new(),
     }
 }
