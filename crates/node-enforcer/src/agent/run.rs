@@ -27,8 +27,9 @@ use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Record, Tables};
 use crate::policies::{self, LoadErrors, PolicySet, Watch, WatchError};
 
-/// How long an edit may still be going on before the folder is read.
+/// How long nothing must happen in the folder before it is read, and how long that is waited for.
 const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE_MOST: Duration = Duration::from_millis(500);
 /// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
 const SLEEP_BUSY: u16 = 20;
 const SLEEP_DUE: u16 = 200;
@@ -170,7 +171,8 @@ impl Agent {
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
-        let mut edited = None::<Instant>;
+        // The first and the last change since the folder was read.
+        let mut edited = None::<(Instant, Instant)>;
         loop {
             let ends = self.wait(edited.is_some())?;
             // The ring buffers have one reader: whoever is in force.
@@ -181,7 +183,7 @@ impl Agent {
             drop(ring.consume());
             let happened: Vec<_> = lifecycle.borrow_mut().drain(..).collect();
             for event in happened {
-                self.follow(event)?;
+                self.follow(event);
             }
             for cgroup in self.roster.look_again() {
                 self.resolved(cgroup);
@@ -197,11 +199,14 @@ impl Agent {
                 return Ok(());
             }
             match self.watch.drain() {
-                Ok(true) => edited = Some(Instant::now()),
+                Ok(true) => {
+                    let now = Instant::now();
+                    edited = Some((edited.map_or(now, |(first, _)| first), now));
+                }
                 Ok(false) => {}
                 Err(error) => eprintln!("{error}; the policies in force stay"),
             }
-            if edited.is_some_and(|edited| edited.elapsed() >= SETTLE) {
+            if edited.is_some_and(|(first, last)| last.elapsed() >= SETTLE || first.elapsed() >= SETTLE_MOST) {
                 edited = None;
                 self.reload();
             }
@@ -355,7 +360,7 @@ impl Agent {
                     }
                 }
             }
-            Err(errors) => self.say_refused(&errors.to_string().replace('\n', "; ")),
+            Err(errors) => self.say_refused(&errors.to_string()),
         }
     }
 
@@ -363,7 +368,7 @@ impl Agent {
         eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
     }
 
-    fn follow(&mut self, event: Lifecycle) -> Result<(), AgentError> {
+    fn follow(&mut self, event: Lifecycle) {
         match event {
             Lifecycle::CgroupMade { cgroup, path, maker } => {
                 if let Some(found) = self.roster.made(cgroup, path, maker) {
@@ -371,7 +376,7 @@ impl Agent {
                 }
             }
             Lifecycle::CgroupReleased { cgroup } => self.released(cgroup),
-            Lifecycle::UnknownContainer { cgroup, .. } => {
+            Lifecycle::UnknownContainer { cgroup } => {
                 if self.roster.get(cgroup).is_none() && !self.roster.is_unresolved(cgroup) {
                     for found in self.roster.scan() {
                         self.resolved(found);
@@ -380,8 +385,11 @@ impl Agent {
                         eprintln!(
                             "cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered"
                         );
-                        self.kernel.set_member(cgroup, 0)?;
-                        self.reporter.not_a_container(cgroup);
+                        // A full table is no reason to end.
+                        match self.kernel.set_member(cgroup, 0) {
+                            Ok(()) => self.reporter.not_a_container(cgroup),
+                            Err(error) => eprintln!("cgroup {cgroup} is judged as an unknown container: {error}"),
+                        }
                     }
                 }
             }
@@ -391,7 +399,6 @@ impl Agent {
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What this kernel can do, from probes that really load and a self-test that really runs a drifted file.
+//! What this kernel can do: what can be seen of it, and a self-test that really loads the programs and runs a drifted file.
 
 pub mod child;
 mod program;
@@ -35,7 +35,7 @@ pub struct Check {
     pub backend: Option<String>,
     /// Every backend of this version, the best first, and what is in its way.
     pub backends: Vec<Backend>,
-    /// What the kernel offers, each from a probe.
+    /// What the kernel offers, as far as it can be seen without loading anything.
     pub features: Vec<Feature>,
     /// Whether executions are refused.
     pub prevention: bool,

@@ -343,7 +343,7 @@ fn control_in_force(pins: &Pins) -> Option<control> {
     control::from_bytes(&map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??)
 }
 
-/// Above every instance that is in force or has left links behind.
+/// Above the instance in force. Links that others have left behind are taken away first.
 fn next_instance(pins: Option<&Pins>, before: Option<&control>) -> Result<u16, KernelError> {
     let in_force = before.map_or(0, |control| control.instance);
     let Some(pins) = pins else { return Ok(above(in_force)) };

@@ -10,7 +10,7 @@ use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "20-kills-and-restarts", body: kills_and_restarts },
@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "upgrade-of-the-wire", body: upgrade },
 ];
 
-const KILLS: u64 = 20;
+const KILLS: u32 = 20;
 const START_ORACLE: &str = "rm -f /drop/stop /drop/oracle; /usr/bin/probe oracle /drop/x /fix/tiny /drop/stop > /drop/oracle 2>&1 < /dev/null &";
 
 #[derive(Debug, PartialEq)]
@@ -79,10 +79,13 @@ fn with_oracle_in(
 fn kills_and_restarts(context: &Context) -> Result<()> {
     with_oracle(context, "survival-kill", |binary, folder, enforcer| {
         enforcer.kill()?;
+        let begun = Instant::now();
+        Enforcer::start(binary, folder)?.kill()?;
+        let start = begun.elapsed();
         for round in 0..KILLS {
             let enforcer = Enforcer::launch(binary, folder)?;
-            // From the first milliseconds of the start to well after it: a fixed sequence that differs every time.
-            thread::sleep(Duration::from_millis((round * 137) % 1500));
+            // From the first milliseconds of a start to well after it, which on an emulated machine is seconds.
+            thread::sleep(start * 3 * round / (2 * KILLS));
             enforcer.kill()?;
         }
         let enforcer = Enforcer::start(binary, folder)?;
@@ -117,9 +120,17 @@ fn a_second_one(context: &Context) -> Result<()> {
 
 /// Other containers of an upgraded node.
 const RECORDED: usize = 1000;
-/// The folder of the programs' own wire version, and of others as an older and a newer agent would have left them.
-const OWN_VERSION: &str = "v1";
-const OTHER_VERSIONS: [&str; 2] = ["v0", "v2"];
+
+/// The programs' own wire version, by the folder that they are pinned in.
+fn wire_version() -> Result<u32> {
+    let entries = std::fs::read_dir(PINS).on("list", PINS)?;
+    let of = |name: &str| name.strip_prefix('v')?.parse::<u32>().ok();
+    let versions: Vec<u32> = entries.flatten().filter_map(|entry| of(entry.file_name().to_str()?)).collect();
+    match versions.as_slice() {
+        [own] => Ok(*own),
+        _ => Err(HarnessError::Wrong(format!("not one wire version under {PINS}: {versions:?}"))),
+    }
+}
 
 /// What an agent of another wire version left goes on refusing until this one knows every container, and is gone then.
 fn upgrade(context: &Context) -> Result<()> {
@@ -136,13 +147,15 @@ fn upgrade(context: &Context) -> Result<()> {
     let (binary, enforcer) = (context.enforcer()?, Enforcer::start(context.enforcer()?, &folder)?);
     with_oracle_in(container, binary, &folder, enforcer, |binary, folder, enforcer| {
         let mut enforcer = Some(enforcer);
-        for version in OTHER_VERSIONS {
-            let [own, other] = [OWN_VERSION, version].map(|name| Path::new(PINS).join(name));
+        let own_version = wire_version()?;
+        // As an older and a newer agent would have left theirs.
+        for version in [own_version - 1, own_version + 1] {
+            let [own, other] = [own_version, version].map(|number| Path::new(PINS).join(format!("v{number}")));
             std::fs::rename(&own, &other).on("rename", &own)?;
             // One that does not come into force takes nothing down.
             let broken = context.policies("survival-broken")?;
             let failed = command(binary, &["run", "--policies", &broken.to_string_lossy()])?;
-            ensure(!failed.status.success() && other.exists(), || format!("{version}: {}", failed.output))?;
+            ensure(!failed.status.success() && other.exists(), || format!("v{version}: {}", failed.output))?;
             let next = Enforcer::start(binary, folder)?;
             ensure(!other.exists() && own.exists(), || format!("{} is still there", other.display()))?;
             // The other one's agent notices, and leaves the new one alone.
