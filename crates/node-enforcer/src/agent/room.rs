@@ -63,7 +63,6 @@ impl Shortage {
     /// The tables are made anew: these are all that do not fit.
     pub(super) fn aliases_left_out(&mut self, aliases: BTreeSet<String>) {
         self.not_covered = aliases;
-        self.released = false;
     }
 
     /// A container is gone.
@@ -80,9 +79,9 @@ impl Shortage {
         self.unprotected.iter().copied().collect()
     }
 
-    /// Whether tables that are made anew may hold more.
-    pub(super) fn may_cover_more(&self) -> bool {
-        self.released && !self.not_covered.is_empty()
+    /// Whether tables that are made anew may hold more; once for whatever was released.
+    pub(super) fn may_cover_more(&mut self) -> bool {
+        std::mem::take(&mut self.released) && !self.not_covered.is_empty()
     }
 }
 
@@ -117,6 +116,8 @@ mod tests {
         assert!(!shortage.may_cover_more());
         shortage.released();
         assert!(shortage.may_cover_more());
+        assert!(!shortage.may_cover_more());
+        shortage.released();
         shortage.aliases_left_out(BTreeSet::new());
         assert!(!shortage.may_cover_more());
     }

@@ -124,6 +124,7 @@ impl Agent {
         check::prerequisites()?;
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
+        let _alone = pins.start_alone()?;
         let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
         if let Err(error) = pass_self_test(&mut kernel, &options.pin_dir) {
             if let Err(left) = kernel.withdraw() {
@@ -147,14 +148,11 @@ impl Agent {
         let found = agent.roster.scan();
         agent.bring_into_force()?;
         for cgroup in found {
-            agent.enter(cgroup);
-            if let Some(known) = agent.roster.get(cgroup) {
-                agent.proofs.adopt(&known.container);
-            }
+            agent.adopt(cgroup);
         }
         // Once more: what was made between the first look and the tables' coming into force.
         for cgroup in agent.roster.scan() {
-            agent.enter(cgroup);
+            agent.adopt(cgroup);
         }
         if let Err(error) = agent.kernel.retire_other_versions() {
             eprintln!("what another version of the agent has in force stays so, beside this one: {error}");
@@ -192,7 +190,7 @@ impl Agent {
             for record in reported {
                 self.reporter.reported(record, &self.roster);
             }
-            self.try_what_found_no_room()?;
+            self.try_what_found_no_room();
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if ends {
@@ -266,8 +264,16 @@ impl Agent {
         }
     }
 
+    /// A container that was there before it was looked for: what it has copied up by now nobody saw.
+    fn adopt(&mut self, cgroup: u64) {
+        self.enter(cgroup);
+        if let Some(known) = self.roster.get(cgroup) {
+            self.proofs.adopt(&known.container);
+        }
+    }
+
     /// Containers and aliases that found the tables full, in case something else is gone.
-    fn try_what_found_no_room(&mut self) -> Result<(), KernelError> {
+    fn try_what_found_no_room(&mut self) {
         for cgroup in self.shortage.due() {
             // The programs tell only of the end of those that they know.
             if self.roster.is_gone(cgroup) {
@@ -276,7 +282,11 @@ impl Agent {
             }
             self.enter(cgroup);
         }
-        if self.shortage.may_cover_more() { self.bring_into_force() } else { Ok(()) }
+        if self.shortage.may_cover_more()
+            && let Err(error) = self.bring_into_force()
+        {
+            eprintln!("what found no room stays left out: {error}");
+        }
     }
 
     fn released(&mut self, cgroup: u64) {
@@ -379,8 +389,9 @@ impl Agent {
             Lifecycle::UnknownContainer { cgroup } => {
                 if self.roster.get(cgroup).is_none() && !self.roster.is_unresolved(cgroup) {
                     for found in self.roster.scan() {
-                        self.resolved(found);
+                        self.adopt(found);
                     }
+                    self.reporter.resolved(&self.roster);
                     if self.roster.get(cgroup).is_none() {
                         eprintln!(
                             "cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered"

@@ -14,6 +14,8 @@ pub use self_test::{SelfTest, SelfTestError, load_overlay, self_test, self_test_
 
 /// The kernel's active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
+/// How far the kernel is locked down; the mode in force stands in brackets.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// Where the kernel keeps its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Containers are known by their cgroup in this hierarchy.
@@ -94,6 +96,14 @@ pub fn prerequisites() -> Result<(), KernelError> {
         return missing(
             format!("cgroup v2 is not mounted at /sys/fs/cgroup ({CGROUP_V2} is missing)"),
             "boot with systemd.unified_cgroup_hierarchy=1, or mount it into the agent's container",
+        );
+    }
+    if fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
+        return missing(
+            format!(
+                "lockdown=confidentiality is in force ({LOCKDOWN}), under which no BPF program may read the kernel"
+            ),
+            "boot with lockdown=integrity, or without",
         );
     }
     let Ok(list) = fs::read_to_string(LSM_LIST) else {

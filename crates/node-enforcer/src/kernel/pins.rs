@@ -12,15 +12,23 @@
 //! only then is it taken down ([`Pins::retire_other_versions`]), whether it is older or newer.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mooring_bpf::wire::WIRE_VERSION;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::KernelError;
+
+/// How long another enforcer may take to start.
+const START_WAIT: Duration = Duration::from_millis(100);
+const START_TRIES: u32 = 600;
 
 /// Where the agent pins unless told otherwise.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/mooring";
@@ -35,12 +43,30 @@ impl Pins {
     /// # Errors
     /// When the folder is not on a bpf file system, or cannot be made.
     pub fn open(top: &Path) -> Result<Self, KernelError> {
-        let pins = Self { top: top.to_path_buf() };
-        require_bpf_file_system(top.parent().unwrap_or(top))?;
+        let top = path::absolute(top).map_err(|error| KernelError::pins(top, error))?;
+        let pins = Self { top };
+        require_bpf_file_system(pins.top.parent().unwrap_or(&pins.top))?;
         for folder in [pins.maps(), pins.links()] {
             fs::create_dir_all(&folder).map_err(|error| KernelError::pins(&folder, error))?;
         }
         Ok(pins)
+    }
+
+    /// Held while an enforcer starts: two that start at once would take each other for the one before.
+    ///
+    /// # Errors
+    /// When another one has been starting for a minute.
+    pub fn start_alone(&self) -> Result<Flock<File>, KernelError> {
+        let mut folder = File::open(&self.top).map_err(|error| KernelError::pins(&self.top, error))?;
+        for _ in 0..START_TRIES {
+            match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((unlocked, Errno::EWOULDBLOCK)) => folder = unlocked,
+                Err((_, error)) => return Err(KernelError::pins(&self.top, error.into())),
+            }
+            thread::sleep(START_WAIT);
+        }
+        Err(KernelError::AnotherStarts { path: self.top.clone() })
     }
 
     fn version(&self) -> PathBuf {

@@ -136,7 +136,6 @@ pub(super) fn measure(context: &Context, program: &Path, each_program: bool, num
         by_program(&mut meters, numbers)?;
     }
     release(binary)?;
-    usual(&mut meters, "released", numbers)?;
     numbers.put("start-ms counted", starts(binary, &folder)?);
     Ok(())
 }

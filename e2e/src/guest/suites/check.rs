@@ -4,7 +4,7 @@ use super::Test;
 use crate::attacks::case::Profile;
 use crate::guest::context::Context;
 use crate::guest::enforcer::{Enforcer, command, release};
-use crate::guest::error::{HarnessError, Result, ensure};
+use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::runtime::Upper;
 use crate::guest::system::bpf_lsm_is_active;
@@ -22,6 +22,9 @@ pub(crate) const TESTS_WITHOUT_BPF: &[Test] = &[
     Test { name: "check-fails-and-names-the-fix", body: check_without },
     Test { name: "run-fails-and-names-the-fix", body: run_without },
 ];
+
+pub(crate) const TESTS_UNDER_LOCKDOWN: &[Test] =
+    &[Test { name: "check-and-run-fail-and-name-the-fix", body: under_lockdown }];
 
 fn json(text: &str) -> Result<Value> {
     // Log lines may stand beside the document.
@@ -104,6 +107,22 @@ fn fails_and_names_the_fix(context: &Context, arguments: &[&str]) -> Result<()> 
     let ended = command(context.enforcer()?, arguments)?;
     ensure(!ended.status.success(), || format!("it succeeded: {}", ended.output))?;
     ensure(ended.output.contains("lsm="), || format!("the fix `lsm=…` is not named: {}", ended.output))
+}
+
+/// The kernel does not take it back: this guest is good for nothing else afterwards.
+fn under_lockdown(context: &Context) -> Result<()> {
+    const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+    std::fs::write(LOCKDOWN, "confidentiality").on("write", LOCKDOWN)?;
+    let folder = context.policies("check")?;
+    profiles::write(&folder, &profiles::drift("p", &[], true))?;
+    let folder = folder.to_string_lossy();
+    for arguments in [&["check"][..], &["run", "--policies", &*folder]] {
+        let ended = command(context.enforcer()?, arguments)?;
+        ensure(!ended.status.success() && ended.output.contains("lockdown=integrity"), || {
+            format!("{arguments:?} ended with {}: {}", ended.status, ended.output)
+        })?;
+    }
+    Ok(())
 }
 
 fn check_without(context: &Context) -> Result<()> {

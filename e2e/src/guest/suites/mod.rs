@@ -111,6 +111,12 @@ const SUITES: &[Suite] = &[
         apart: true,
         kind: Kind::Tests(check::TESTS_WITHOUT_BPF),
     },
+    Suite {
+        name: "check-under-lockdown",
+        about: "locks its guest's kernel down: the enforcer says so and fails",
+        apart: true,
+        kind: Kind::Tests(check::TESTS_UNDER_LOCKDOWN),
+    },
 ];
 
 impl Suite {
