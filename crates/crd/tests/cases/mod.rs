@@ -19,7 +19,9 @@ pub struct Case {
 }
 
 /// The beginnings of what is wrong by a type or a bound, where the API server has words of its own: ours, and its.
-const SERVER_WORDS: [(&str, &str); 9] = [
+const SERVER_WORDS: [(&str, &str); 11] = [
+    ("not null", "Required value"),
+    ("entries: at least", "should have at least"),
     ("is missing", "Required value"),
     ("must be a", "must be of type"),
     ("write one of", "Unsupported value"),
