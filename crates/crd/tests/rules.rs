@@ -20,20 +20,20 @@ fn kind_of(object: &Value) -> Kind {
     Kind::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(Kind::ContainerDriftPolicy)
 }
 
-fn round_trip<T: Serialize + DeserializeOwned>(object: Value) {
+fn round_trip<T: Serialize + DeserializeOwned>(object: &Value) {
     let mut filled = object.clone();
-    validate(kind_of(&object), &mut filled).unwrap();
+    validate(kind_of(object), &mut filled).unwrap();
     let typed: T = serde_json::from_value(filled.clone()).unwrap();
     assert_eq!(serde_json::to_value(&typed).unwrap(), filled);
-    assert_eq!(filled, object, "every field was written");
+    assert_eq!(&filled, object, "every field was written");
 }
 
 #[test]
 fn objects_that_use_every_field_are_accepted_and_come_back() {
-    round_trip::<DriftEvent>(cases::event());
-    round_trip::<DriftNode>(cases::node());
+    round_trip::<DriftEvent>(&cases::event());
+    round_trip::<DriftNode>(&cases::node());
     for kind in ["Slack", "Webhook", "Email"] {
-        round_trip::<NotificationChannel>(cases::channel(kind));
+        round_trip::<NotificationChannel>(&cases::channel(kind));
     }
 }
 
@@ -162,4 +162,20 @@ fn what_is_missing_is_listed_in_its_place() {
     let found = errors(with("/spec/scope/podSelector/matchExpressions", json!([{"key": ""}])));
     let fields: Vec<&str> = found.iter().map(|e| e.field.rsplit_once('.').unwrap().1).collect();
     assert_eq!(fields, ["key", "operator"]);
+}
+
+#[test]
+fn every_example_of_the_repository_is_accepted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut object: Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(validate(kind_of(&object), &mut object), Ok(()), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
 }

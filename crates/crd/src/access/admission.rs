@@ -15,7 +15,7 @@ const CLEANERS: [&str; 3] = [
     // Where the controller manager runs without an account for each controller.
     "system:kube-controller-manager",
 ];
-/// Kubernetes puts this ConfigMap into every namespace.
+/// Kubernetes puts this `ConfigMap` into every namespace.
 const ROOT_CERTIFICATE: &str = "kube-root-ca.crt";
 /// Accounts of Kubernetes itself that do so.
 const PUBLISHERS: [&str; 2] =
@@ -105,7 +105,7 @@ fn own_node(name: &str, group: &str, version: &str, resources: &[&str], holds: &
     })
 }
 
-/// Only the operator writes the nodes' ConfigMaps: the agents believe what is there.
+/// Only the operator writes the nodes' `ConfigMap`s: the agents believe what is there.
 fn node_rules() -> Value {
     let operator = Binary::Operator.user();
     let list = |users: &[&str]| users.iter().map(|user| format!("'{user}'")).collect::<Vec<_>>().join(", ");

@@ -115,3 +115,48 @@ fn rule(grant: &Grant) -> Value {
     }
     rule
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(binary: Binary) -> impl Iterator<Item = &'static Grant> {
+        GRANTS.iter().filter(move |grant| grant.binary == binary)
+    }
+
+    const READING: [&str; 3] = ["get", "list", "watch"];
+
+    #[test]
+    fn nobody_reads_secrets_or_has_more_than_single_verbs() {
+        for grant in GRANTS {
+            assert!(!["secrets", "pods/exec", "serviceaccounts/token", "*"].contains(&grant.resource), "{grant:?}");
+            for verb in grant.verbs {
+                let known = READING.contains(verb) || ["create", "update", "patch", "delete"].contains(verb);
+                assert!(known, "{verb} in {grant:?}");
+            }
+            assert!(grant.why.len() > 8, "{grant:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_writes_only_what_admission_looks_at_and_deletes_nothing() {
+        let watched = ["driftnodes", "driftnodes/status", "driftevents", "events"];
+        for grant in grants(Enforcer) {
+            let writes = grant.verbs.iter().any(|verb| !READING.contains(verb));
+            assert!(!writes || watched.contains(&grant.resource), "{grant:?}");
+            assert!(!grant.verbs.contains(&"delete"), "{grant:?}");
+        }
+        let manifest = serde_json::to_string(&crate::access::admission::objects()).unwrap();
+        for resource in watched {
+            assert!(manifest.contains(&format!("\"{resource}\"")), "{resource}");
+        }
+    }
+
+    #[test]
+    fn the_operator_writes_core_objects_in_our_namespaces_only() {
+        for grant in grants(Operator).filter(|grant| grant.group == CORE || grant.group == COORDINATION) {
+            let writes = grant.verbs.iter().any(|verb| !READING.contains(verb));
+            assert!(!writes || grant.namespace.is_some(), "{grant:?}");
+        }
+    }
+}

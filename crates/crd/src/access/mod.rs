@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// The namespace of the operator and the agents.
 pub const SYSTEM_NAMESPACE: &str = "mooring-system";
-/// The namespace of the nodes' ConfigMaps, and of nothing else.
+/// The namespace of the nodes' `ConfigMap`s, and of nothing else.
 pub const NODES_NAMESPACE: &str = "mooring-nodes";
 
 /// A program that talks to the API server.

@@ -33,7 +33,7 @@ fn name_of(what: &str, example: &str) -> Schema {
     })
 }
 
-/// The name of a ContainerDriftPolicy.
+/// The name of a `ContainerDriftPolicy`.
 pub(crate) fn policy_name(_: &mut SchemaGenerator) -> Schema {
     name_of("ContainerDriftPolicy", "payments-immutable")
 }
