@@ -20,23 +20,25 @@ use mooring_e2e::cluster::{Cluster, Kubectl, Options};
 
 /// The control plane, with everything of `deploy/` that must be there before the binaries.
 fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        let cluster = Cluster::start(Options::default()).unwrap();
-        let kubectl = cluster.kubectl();
-        for folder in ["deploy/crds", "deploy/manifests"] {
-            kubectl.run(&["apply", "-f", path(folder).to_str().unwrap()]).unwrap();
-        }
-        kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).unwrap();
-        // Admission policies come into force a moment after they were taken.
-        let begin = Instant::now();
-        let anyone = ["create", "configmap", "anyone", "-n", "mooring-nodes", "--dry-run=server"];
-        while cluster.kubectl().run(&anyone).is_ok() {
-            assert!(begin.elapsed() < Duration::from_mins(1), "admission does not come into force");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        cluster
-    })
+    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    CLUSTER.get_or_init(|| prepared().map_err(|error| error.to_string())).as_ref().unwrap()
+}
+
+fn prepared() -> mooring_e2e::cluster::Result<Cluster> {
+    let cluster = Cluster::start(Options::default())?;
+    let kubectl = cluster.kubectl();
+    for folder in ["deploy/crds", "deploy/manifests"] {
+        kubectl.run(&["apply", "-f", path(folder).to_str().unwrap()])?;
+    }
+    kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
+    // Admission policies come into force a moment after they were taken.
+    let begin = Instant::now();
+    let anyone = ["create", "configmap", "anyone", "-n", "mooring-nodes", "--dry-run=server"];
+    while kubectl.run(&anyone).is_ok() {
+        assert!(begin.elapsed() < Duration::from_mins(1), "admission does not come into force");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(cluster)
 }
 
 fn kubectl() -> Kubectl {
