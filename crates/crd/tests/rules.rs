@@ -3,6 +3,8 @@
 
 mod cases;
 
+use std::collections::BTreeSet;
+
 use cases::{good, with, without};
 use mooring_crd::{
     DriftEvent, DriftNode, FieldError, Kind, NotificationChannel, policy_from_value, validate, validate_policy,
@@ -178,4 +180,34 @@ fn every_example_of_the_repository_is_accepted() {
         }
     }
     assert!(seen >= 10, "{seen}");
+}
+
+/// The messages of a schema's rules, those apart that compare with an older state: files have none.
+fn messages(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            if let (Some(rule), Some(message)) = (fields.get("rule"), fields.get("message"))
+                && !rule.as_str().unwrap_or_default().contains("oldSelf")
+            {
+                found.insert(message.as_str().unwrap_or_default().to_owned());
+            }
+            fields.values().for_each(|inner| messages(inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| messages(inner, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_rule_is_broken_by_a_bad_object() {
+    let mut rules = BTreeSet::new();
+    Kind::ALL.into_iter().for_each(|kind| messages(&kind.schema().unwrap(), &mut rules));
+    assert!(rules.len() > 30, "{}", rules.len());
+    for mut case in cases::refused_everywhere() {
+        let kind = kind_of(&case.object);
+        for error in validate(kind, &mut case.object).unwrap_err() {
+            rules.retain(|message| !error.message.contains(message.as_str()));
+        }
+    }
+    assert!(rules.is_empty(), "no bad object breaks: {rules:#?}");
 }

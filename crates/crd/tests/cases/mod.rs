@@ -19,7 +19,8 @@ pub struct Case {
 }
 
 /// The beginnings of what is wrong by a type or a bound, where the API server has words of its own: ours, and its.
-const SERVER_WORDS: [(&str, &str); 11] = [
+const SERVER_WORDS: [(&str, &str); 12] = [
+    ("must be a time", "must be of type date-time"),
     ("not null", "Required value"),
     ("entries: at least", "should have at least"),
     ("is missing", "Required value"),
@@ -164,6 +165,8 @@ fn refused_policies() -> Vec<Case> {
             .collect()
     };
     let names = |n: usize| -> Value { (0..n).map(|i| json!(format!("n{i}"))).collect() };
+    let problems = |n: usize| -> Value { (0..n).map(|i| json!({"node": format!("n{i}"), "message": ""})).collect() };
+    let condition = |kind: &str, time: &str| json!({"type": kind, "status": "True", "reason": "X", "message": "", "lastTransitionTime": time});
     let labels = |n: usize| -> Value {
         (0..n)
             .map(|i| (format!("k{i}"), json!("v")))
@@ -254,6 +257,11 @@ fn refused_policies() -> Vec<Case> {
         case(with("/spec/actions/notify", json!(["Security"])), "spec.actions.notify[0]", "must be the name of a NotificationChannel"),
         case(with("/spec/actions/notify", json!(["a", "a"])), "spec.actions.notify[1]", "is already in the list"),
         case(with("/spec/actions/notify", names(17)), "spec.actions.notify", "has 17 entries"),
+        case(with("/status", json!({"violations": -1})), "status.violations", "is out of range"),
+        case(with("/status", json!({"conditions": [condition("Accepted", "now")]})), "status.conditions[0].lastTransitionTime", "must be a time as RFC 3339"),
+        case(with("/status", json!({"conditions": [condition("in force", "2026-01-31T12:00:00Z")]})), "status.conditions[0].type", "must be a word: write letters and digits without spaces, as in Enforcing"),
+        case(with("/status", json!({"nodes": {"targeted": 1, "enforcing": 0, "degraded": 1, "problems": [{"node": "Node1", "message": ""}]}})), "status.nodes.problems[0].node", "must be the name of a Node"),
+        case(with("/status", json!({"nodes": {"targeted": 11, "enforcing": 0, "degraded": 11, "problems": problems(11)}})), "status.nodes.problems", "has 11 entries"),
     ]
 }
 
@@ -284,7 +292,5 @@ pub fn refused_in_files() -> Vec<Case> {
         case(with("/spec/scope/namespaces", json!([])), "spec.scope.namespaces", "remove it; the fields here are containers, images, namespaceSelector"),
         case(with("/spec/detect/exceptions", json!([{"path": "/a"}, {"path": "/b", "comment": "x"}])), "spec.detect.exceptions[1].comment", "is not a field: remove it; the fields here are path, sha256"),
         case(with("/spec/scope/podSelector", json!({"matchLabel": {"a": "b"}})), "spec.scope.podSelector.matchLabel", "did you mean matchLabels?"),
-        case(with("/status", json!({"violations": -1})), "status.violations", "-1 is out of range: write 0 or more"),
-        case(with("/status", json!({"conditions": [{"type": "Accepted", "status": "True", "reason": "x", "message": "", "lastTransitionTime": "now"}]})), "status.conditions[0].lastTransitionTime", "RFC 3339"),
     ]
 }
