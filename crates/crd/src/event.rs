@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits, rules,
+    text::make_printable,
     words::{ContainerAction, Reason, Severity, Verdict},
 };
 
@@ -114,23 +115,23 @@ pub struct DriftEventSpec {
 
     /// The container's id, as its runtime has it.
     #[serde(rename = "containerID")]
-    #[schemars(length(max = limits::MAX_UID_TEXT))]
+    #[schemars(schema_with = "rules::event::id")]
     pub container_id: String,
 
     /// The image that the container was started from, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_IMAGE))]
+    #[schemars(schema_with = "rules::event::image")]
     pub image: Option<String>,
 
     /// The file, by its path inside the container; memfd:NAME for an anonymous file; (other paths) where the event
     /// counts what had no room for one of its own; empty where the path could not be found out. Bytes that are not UTF-8
-    /// are shown as U+FFFD. At most 4096 characters.
-    #[schemars(length(max = limits::MAX_EVENT_PATH))]
+    /// are shown as U+FFFD, control and invisible characters as in \u{1b}. At most 4096 characters.
+    #[schemars(schema_with = "rules::event::path")]
     pub path: String,
 
     /// The name that the file was invoked with, where it is not the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_EVENT_PATH))]
+    #[schemars(schema_with = "rules::event::path")]
     pub invoked_as: Option<String>,
 
     /// The SHA-256 of the file, as 64 lower-case hexadecimal digits, where it could be read.
@@ -173,7 +174,7 @@ pub struct DriftEventStatus {
 
     /// The recording, where the policy asks for one: its name at the agent of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_MESSAGE))]
+    #[schemars(schema_with = "rules::event::message")]
     pub capture_ref: Option<String>,
 }
 
@@ -186,7 +187,7 @@ pub struct EventPod {
 
     /// The pod's uid, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_UID_TEXT))]
+    #[schemars(schema_with = "rules::event::id")]
     pub uid: Option<String>,
 }
 
@@ -195,17 +196,17 @@ pub struct EventPod {
 #[serde(rename_all = "camelCase")]
 pub struct EventVolume {
     /// Where it is mounted in the container.
-    #[schemars(length(max = limits::MAX_EVENT_PATH))]
+    #[schemars(schema_with = "rules::event::path")]
     pub mount_path: String,
 
     /// Its kind, as in emptyDir, persistentVolumeClaim, hostPath; outside a cluster the mount's type, as in bind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_VOLUME_KIND))]
+    #[schemars(schema_with = "rules::event::volume_kind")]
     pub kind: Option<String>,
 
     /// Its name in the pod's spec; outside a cluster the mount's source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_EVENT_PATH))]
+    #[schemars(schema_with = "rules::event::path")]
     pub name: Option<String>,
 }
 
@@ -223,7 +224,7 @@ pub struct Process {
 
     /// The command line, where it could be read: arguments with a space between, cut at 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_COMMAND_LINE))]
+    #[schemars(schema_with = "rules::event::command_line")]
     pub command_line: Option<String>,
 
     /// Its parent, where it could be read.
@@ -240,7 +241,7 @@ pub struct Parent {
 
     /// The name that the parent gave itself (the kernel's `comm`). It proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::MAX_PROCESS_NAME))]
+    #[schemars(schema_with = "rules::event::process_name")]
     pub name: Option<String>,
 }
 
@@ -251,39 +252,47 @@ pub struct ContainerActionOutcome {
     pub action: ContainerAction,
 
     /// What became of it, or why it was held back.
-    #[schemars(length(max = limits::MAX_MESSAGE))]
+    #[schemars(schema_with = "rules::event::message")]
     pub outcome: String,
 }
 
-impl DriftEventSpec {
-    /// Cuts every text that may be longer than the API allows, at a character: a workload chooses paths and arguments, and
-    /// a violation must not go untold for them.
-    pub fn cut_to_bounds(&mut self) {
-        cut(&mut self.path, limits::MAX_EVENT_PATH);
-        cut_some(&mut self.invoked_as, limits::MAX_EVENT_PATH);
-        cut_some(&mut self.image, limits::MAX_IMAGE);
-        cut(&mut self.container_id, limits::MAX_UID_TEXT);
-        cut_some(&mut self.process.command_line, limits::MAX_COMMAND_LINE);
-        if let Some(parent) = &mut self.process.parent {
-            cut_some(&mut parent.name, limits::MAX_PROCESS_NAME);
+impl DriftEvent {
+    /// Makes the event one that the API server takes and `kubectl` prints: whatever is unsafe in its texts is written as
+    /// `\u{1b}`, and what is longer than the API allows is cut. A workload chooses paths and arguments: no violation may go
+    /// untold for them. Its name is that of the path as it was.
+    pub fn fit_for_api_server(&mut self) {
+        let spec = &mut self.spec;
+        make_printable(&mut spec.path, limits::MAX_EVENT_PATH);
+        make_printable(&mut spec.container_id, limits::MAX_UID_TEXT);
+        let some = [
+            (&mut spec.invoked_as, limits::MAX_EVENT_PATH),
+            (&mut spec.image, limits::MAX_IMAGE),
+            (&mut spec.pod.uid, limits::MAX_UID_TEXT),
+            (&mut spec.process.command_line, limits::MAX_COMMAND_LINE),
+        ];
+        for (text, most) in some {
+            make_some_printable(text.as_mut(), most);
         }
-        if let Some(volume) = &mut self.volume {
-            cut(&mut volume.mount_path, limits::MAX_EVENT_PATH);
-            cut_some(&mut volume.kind, limits::MAX_VOLUME_KIND);
-            cut_some(&mut volume.name, limits::MAX_EVENT_PATH);
+        if let Some(parent) = &mut spec.process.parent {
+            make_some_printable(parent.name.as_mut(), limits::MAX_PROCESS_NAME);
+        }
+        if let Some(volume) = &mut spec.volume {
+            make_printable(&mut volume.mount_path, limits::MAX_EVENT_PATH);
+            make_some_printable(volume.kind.as_mut(), limits::MAX_VOLUME_KIND);
+            make_some_printable(volume.name.as_mut(), limits::MAX_EVENT_PATH);
+        }
+        if let Some(status) = &mut self.status {
+            make_some_printable(status.capture_ref.as_mut(), limits::MAX_MESSAGE);
+            make_some_printable(
+                status.container_action.as_mut().map(|action| &mut action.outcome),
+                limits::MAX_MESSAGE,
+            );
         }
     }
 }
 
-fn cut_some(text: &mut Option<String>, most: u64) {
+fn make_some_printable(text: Option<&mut String>, most: u64) {
     if let Some(text) = text {
-        cut(text, most);
-    }
-}
-
-fn cut(text: &mut String, most: u64) {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    if let Some((end, _)) = text.char_indices().nth(most) {
-        text.truncate(end);
+        make_printable(text, most);
     }
 }

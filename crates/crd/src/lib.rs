@@ -21,6 +21,7 @@ pub mod reference;
 mod rules;
 pub mod scope;
 pub mod status;
+pub mod text;
 pub mod validate;
 pub mod words;
 

@@ -52,7 +52,7 @@ pub const GRANTS: &[Grant] = &[
     Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Enforcer, CORE, "configmaps", &["get", "watch"], "its own node's rules, by name") },
     cluster(Enforcer, GROUP, "driftnodes", &["get", "create", "update", "patch"], "its own DriftNode (admission)"),
     cluster(Enforcer, GROUP, "driftnodes/status", &["update", "patch"], "its own DriftNode (admission)"),
-    cluster(Enforcer, GROUP, "driftevents", &["get", "create", "update", "patch"], "what happened on its own node (admission); get adds to the count of an earlier life"),
+    cluster(Enforcer, GROUP, "driftevents", &["get", "create", "update", "patch"], "what happened on its own node (admission); read before adding to the count of an earlier life"),
     cluster(Enforcer, EVENTS, "events", &["create", "patch"], "what people should know, for its own node (admission)"),
 
     cluster(Operator, GROUP, "containerdriftpolicies", &["get", "list", "watch"], "the policies"),

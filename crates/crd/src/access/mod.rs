@@ -106,7 +106,10 @@ pub fn reference() -> String {
             let name = grant.name.map(|name| format!(" `{name}`")).unwrap_or_default();
             let place = grant.namespace.map_or("cluster".to_owned(), |namespace| format!("`{namespace}`"));
             let verbs = grant.verbs.join(", ");
-            let _ = writeln!(text, "| {}{group}{name} | {place} | {verbs} | {} |", grant.resource, grant.why);
+            let (resource, subresource) = grant.resource.split_once('/').unwrap_or((grant.resource, ""));
+            let slash = if subresource.is_empty() { "" } else { "/" };
+            let what = format!("{resource}{group}{slash}{subresource}{name}");
+            let _ = writeln!(text, "| {what} | {place} | {verbs} | {} |", grant.why);
         }
     }
     text

@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::rule;
-use crate::limits;
+use crate::{limits, text};
 
 /// Rules over `spec`. An agent may write the events of its node again, to count; what an event is about stays.
 pub(crate) fn spec() -> Value {
@@ -35,4 +35,51 @@ pub(crate) fn container_name(_: &mut SchemaGenerator) -> Schema {
             "must be a container's name: lower-case letters, digits and '-', beginning and ending with a letter or digit, as in api",
         )],
     })
+}
+
+/// Text that a workload may have chosen.
+fn printable(most: u64) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": most,
+        "x-kubernetes-validations": [rule(
+            &format!("!self.matches('{}')", text::UNSAFE),
+            "must not hold control or invisible characters: write them escaped, as in \\u{1b}",
+        )],
+    })
+}
+
+/// Paths, and the names of volumes, which are paths outside a cluster.
+pub(crate) fn path(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_EVENT_PATH)
+}
+
+/// `spec.process.commandLine`.
+pub(crate) fn command_line(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_COMMAND_LINE)
+}
+
+/// `spec.process.parent.name`.
+pub(crate) fn process_name(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_PROCESS_NAME)
+}
+
+/// `spec.containerID` and `spec.pod.uid`.
+pub(crate) fn id(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_UID_TEXT)
+}
+
+/// `spec.image`.
+pub(crate) fn image(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_IMAGE)
+}
+
+/// `spec.volume.kind`.
+pub(crate) fn volume_kind(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_VOLUME_KIND)
+}
+
+/// What became of an action or a recording.
+pub(crate) fn message(_: &mut SchemaGenerator) -> Schema {
+    printable(limits::MAX_MESSAGE)
 }

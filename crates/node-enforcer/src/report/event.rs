@@ -47,7 +47,7 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
             let policy = rules.policy(slot)?;
             let reason = judgement.reason(slot, violation.usage, violation.class)?;
             let key = key_of(violation, policy, reason);
-            let mut spec = DriftEventSpec {
+            let spec = DriftEventSpec {
                 policy: policy.name.clone(),
                 severity: policy.spec.severity,
                 reason,
@@ -64,7 +64,6 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
                 process: process_of(violation),
                 runbook_url: policy.spec.runbook_url.clone(),
             };
-            spec.cut_to_bounds();
             let mut event = DriftEvent::new(&key.object_name(), spec);
             event.metadata.namespace = Some(violation.container.namespace.clone());
             event.status = Some(DriftEventStatus {

@@ -14,7 +14,7 @@ mod violation;
 mod yaml;
 
 pub use aggregate::{Aggregator, Limits};
-pub use escape::{Quoted, is_unsafe, write_escaped, write_json};
+pub use escape::{Quoted, write_escaped, write_json};
 pub use event::{EventKey, events_of};
 pub use k8s_openapi::jiff::Timestamp;
 pub use text::write_text;

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{rules, violation};
-use crate::report::{Quoted, events_of, is_unsafe, write_escaped, write_json, write_text, write_yaml};
+use crate::report::{Quoted, events_of, write_escaped, write_json, write_text, write_yaml};
+use mooring_crd::text::is_unsafe;
 
 const NASTY: &str = "/tmp/a b\n\u{1b}[2J\u{9b}31m\u{202e}\"x\\ é\u{e0041}\u{7f}";
 
