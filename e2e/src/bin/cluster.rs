@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mooring_e2e::cluster::{Cluster, Options};
+use mooring_e2e::cluster::{Cluster, NodeOptions, Options};
 use mooring_e2e::vm::Error;
 use mooring_e2e::vm::apt::Mirror;
+use mooring_e2e::vm::kernels::Kernel;
 
 /// A real Kubernetes cluster on this machine, with guests as nodes.
 #[derive(Debug, Parser)]
@@ -25,7 +26,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Starts a cluster and leaves it running.
-    Up,
+    Up {
+        /// How many guests join it as nodes.
+        #[arg(long, default_value_t = 1)]
+        nodes: u32,
+        /// Their kernel.
+        #[arg(long, default_value = "6.12")]
+        kernel: Kernel,
+    },
     /// Ends the cluster and removes its folder.
     Down,
 }
@@ -45,8 +53,12 @@ fn act(cli: &Cli) -> anyhow::Result<ExitCode> {
         cli.mirror.as_deref().map_or_else(Mirror::of_machine, |url| Ok(Mirror::at(url)))
     };
     match &cli.action {
-        Action::Up => {
+        Action::Up { nodes, kernel } => {
             let cluster = Cluster::up(&cli.dir, Options::default(), &mirror)?;
+            for number in 1..=*nodes {
+                let node = cluster.start_node(&NodeOptions::new(&format!("node{number}"), *kernel), &mirror)?;
+                cluster.await_ready(&node)?;
+            }
             println!("{}", cluster.kubectl().kubeconfig().display());
         }
         Action::Down => Cluster::down(&cli.dir)?,

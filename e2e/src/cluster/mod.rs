@@ -8,13 +8,18 @@ mod certificates;
 mod component;
 mod control;
 mod daemon;
+mod disk;
 mod error;
+mod image;
 mod kubectl;
+mod node;
 mod programs;
 
 pub use audit::Request;
 pub use component::Component;
 pub use control::{Cluster, Options};
 pub use error::{Error, Result};
+pub use image::{Image, write_image};
 pub use kubectl::Kubectl;
+pub use node::{Ended, Node, NodeOptions};
 pub use programs::Programs;
