@@ -5,8 +5,8 @@ exec 3>&2 >/run/bake.log 2>&1
 trap '[ $? = 0 ] || cat /run/bake.log >&3' EXIT
 box=/usr/bin/busybox
 mkdir -p /node && $box mount -t ext4 -o rw,noatime /dev/vdc /node
-mkdir -p /node/containerd /etc/containerd
-printf 'version = 2\nroot = "/node/containerd"\n' >/etc/containerd/config.toml
+mkdir -p /node/lib/containerd /etc/containerd
+printf 'version = 2\nroot = "/node/lib/containerd"\n' >/etc/containerd/config.toml
 containerd &
 until ctr version; do $box usleep 100000; done
 for image in /node/images/*.tar /images/*.tar; do

@@ -12,7 +12,7 @@ for module in /run/mooring/node-modules/*.ko; do
 done
 $box ip link set eth0 up
 $box ip address add 10.0.2.15/24 dev eth0
-# No way out but to the host, which also stands for every service.
+# No way out but to the host. Of the services only the API server is there; the cluster's DNS, like others, refuses at once.
 $box ip route add 10.96.0.0/16 via 10.0.2.2
 echo 1 >/proc/sys/net/ipv4/ip_forward
 nft -f - <<RULES
@@ -20,14 +20,14 @@ table ip mooring {
 	chain before { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 443 dnat to 10.0.2.2:$API_PORT; }
 	chain out { type nat hook output priority -100; ip daddr 10.96.0.1 tcp dport 443 dnat to 10.0.2.2:$API_PORT; }
 	chain after { type nat hook postrouting priority srcnat; ip saddr $POD_SUBNET oifname "eth0" masquerade; }
+	chain forward { type filter hook forward priority filter; ip daddr 10.96.0.0/16 reject; }
+	chain own { type filter hook output priority filter; ip daddr 10.96.0.0/16 reject; }
 }
 RULES
 
-# Programs, images and what containers write are on a disk of their own.
+# Programs, images, and all that is written below /var/lib are on a disk of their own.
 mkdir -p /node && $box mount -t ext4 -o rw,noatime /dev/vdc /node
-for name in containerd kubelet; do
-	mkdir -p "/node/$name" "/var/lib/$name" && $box mount --bind "/node/$name" "/var/lib/$name"
-done
+$box mount --bind /node/lib /var/lib
 $box mount --make-rshared /
 
 mkdir -p /etc/containerd /etc/cni/net.d /etc/kubernetes/manifests /var/log/pods
@@ -60,7 +60,8 @@ tlsPrivateKeyFile: /etc/kubernetes/server.key
 cgroupDriver: cgroupfs
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 staticPodPath: /etc/kubernetes/manifests
-# There is no other DNS, and no swap to speak of.
+clusterDNS: [10.96.0.10]
+clusterDomain: cluster.local
 resolvConf: ""
 failSwapOn: false
 makeIPTablesUtilChains: false

@@ -5,8 +5,6 @@
 //! takes a node's address from its Node object, so that is made here, as a cloud's controller would, before the kubelet joins.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +17,8 @@ use super::control::{self, Cluster};
 use super::daemon::{self, Daemon};
 use super::disk;
 use super::error::{Error, Result};
-use crate::vm::apt::Mirror;
 use crate::vm::boot::{self, Job, Payload};
-use crate::vm::kernels::{self, Kernel};
+use crate::vm::kernels::{self, Cached, Kernel};
 use crate::vm::machine::{Disk, Files, LSM_WITH_BPF, Machine};
 use crate::vm::progress::say;
 use crate::vm::{self, cache, process, root};
@@ -37,8 +34,6 @@ const BOOT: Duration = Duration::from_mins(3);
 const BOOTS: u32 = 3;
 /// How long a node may take to become Ready on a machine that is busy with other things.
 const READY: Duration = Duration::from_mins(8);
-/// How long a command on a node may be silent.
-const SILENCE: Duration = Duration::from_mins(10);
 
 /// What a node is to be.
 #[derive(Debug, Clone)]
@@ -55,6 +50,8 @@ pub struct NodeOptions {
     pub labels: Vec<(String, String)>,
     /// Files that are carried in.
     pub payload: Vec<Payload>,
+    /// Whether what it writes below `/var/lib` survives its being switched off; costs a copy of a disk.
+    pub keeps_disk: bool,
 }
 
 impl NodeOptions {
@@ -68,6 +65,7 @@ impl NodeOptions {
             lsm: Some(LSM_WITH_BPF.to_owned()),
             labels: Vec::new(),
             payload: Vec::new(),
+            keeps_disk: false,
         }
     }
 }
@@ -78,6 +76,7 @@ struct State {
     name: String,
     exec: u16,
     secret: String,
+    qemu: Vec<String>,
 }
 
 /// A node of a cluster.
@@ -88,37 +87,39 @@ pub struct Node {
     record: PathBuf,
 }
 
-/// How a command on a node ended, with both of its streams in one text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Its exit status.
-    pub code: u8,
-    /// What it printed.
-    pub output: String,
+/// What a node is made of, in the cache.
+#[derive(Debug)]
+pub struct Parts {
+    kernel: Cached,
+    root: PathBuf,
+    disk: PathBuf,
 }
 
 impl Cluster {
+    /// Fetches and builds what nodes are made of, unless the cache has it. [`start_node`](Self::start_node) does this too.
+    ///
+    /// # Errors
+    /// When something can be neither found nor built.
+    pub fn prepare_node(&self, kernel: Kernel) -> Result<Parts> {
+        let mirror = &|| self.mirror();
+        let kernel = kernels::ensure(&self.cache, kernel, mirror)?;
+        let root = root::ensure(&self.cache, mirror, false)?;
+        let disk = disk::ensure(&self.cache, &self.programs, &kernel, &root, mirror)?;
+        Ok(Parts { kernel, root, disk })
+    }
+
     /// Boots a node and returns once its init runs; [`await_ready`](Self::await_ready) waits for the rest.
     ///
     /// # Errors
     /// When what it is made of cannot be built, it does not boot, or the API server refuses its Node.
-    pub fn start_node(&self, options: &NodeOptions, mirror: &dyn Fn() -> std::result::Result<Mirror, vm::Error>) -> Result<Node> {
+    pub fn start_node(&self, options: &NodeOptions) -> Result<Node> {
         check_name(&options.name)?;
-        let kernel = kernels::ensure(&self.cache, options.kernel, mirror)?;
-        let root = root::ensure(&self.cache, mirror, false)?;
-        let disk = disk::ensure(&self.cache, &self.programs, &kernel, &root, mirror)?;
+        let Parts { kernel, root, disk } = self.prepare_node(options.kernel)?;
         let number = self.nodes()?.len() + 1;
         let folder = self.home.path(&options.name);
         cache::make_folder(&folder)?;
         let [kubelet, exec] = control::free()?;
-        let secret = process::sha256(format!("{:?}", std::time::SystemTime::now()).as_bytes())?;
-        let state = State { name: options.name.clone(), exec, secret };
-        let node = Node { state, record: self.home.path("pid").join(&options.name), folder };
-        let job = self.job(&node, options, &kernel.node_modules()?, kubelet, number)?;
-        boot::write_initrd(&node.folder.join("initrd"), &kernel)?;
-        boot::write_job(&node.folder.join("job"), &job)?;
-        self.register_node(&options.name, kubelet, &options.labels)?;
-        let machine = Machine {
+        let mut machine = Machine {
             memory: options.memory,
             lsm: options.lsm.clone(),
             detached: true,
@@ -126,20 +127,39 @@ impl Cluster {
             forwards: vec![(kubelet, kubelet), (exec, EXEC_PORT)],
             ..Machine::default()
         };
-        let files = Files { kernel: &kernel.image(), root: &root, folder: &node.folder };
-        let arguments = machine.arguments(&files);
+        if options.keeps_disk {
+            machine.disks = vec![Disk { file: copy_of(&machine.disks[0].file, &folder)?, kept: true }];
+        }
+        let files = Files { kernel: &kernel.image(), root: &root, folder: &folder };
+        let qemu = machine.arguments(&files);
+        let state = State { name: options.name.clone(), exec, secret: secret()?, qemu };
+        let node = Node { state, record: self.home.path(control::RECORDS).join(&options.name), folder };
+        let job = self.job(&node, options, &kernel.node_modules()?, kubelet, number)?;
+        boot::write_initrd(&node.folder.join("initrd"), &kernel)?;
+        boot::write_job(&node.folder.join("job"), &job)?;
+        self.register_node(&options.name, kubelet, &options.labels)?;
+        self.switch_on(&node)?;
+        let path = node.folder.join("node.json");
+        fs::write(&path, json!(node.state).to_string()).map_err(vm::Error::io("write", &path))?;
+        Ok(node)
+    }
+
+    /// Boots a node that was stopped or has ended. What it wrote below `/var/lib` is there again where its disk is kept; of the
+    /// rest of its files nothing is.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn switch_on(&self, node: &Node) -> Result<()> {
         let mut boots = 1;
-        while let Err(error) = self.boot(&node, &arguments) {
+        while let Err(error) = self.boot(node, &node.state.qemu) {
             if boots == BOOTS {
                 return Err(error);
             }
             // QEMU's emulation now and then loses a race with a booting kernel that patches its own code.
-            say(format!("node {} did not boot ({error}); once more", options.name));
+            say(format!("node {} did not boot ({error}); once more", node.state.name));
             boots += 1;
         }
-        let path = node.folder.join("node.json");
-        fs::write(&path, json!(node.state).to_string()).map_err(vm::Error::io("write", &path))?;
-        Ok(node)
+        Ok(())
     }
 
     fn boot(&self, node: &Node, arguments: &[String]) -> Result<()> {
@@ -162,7 +182,8 @@ impl Cluster {
     fn job(&self, node: &Node, options: &NodeOptions, modules: &[PathBuf], kubelet: u16, number: usize) -> Result<Job> {
         let name = &node.state.name;
         let authority = self.authority();
-        let server = authority.server(&format!("{name}-server"), &["IP:127.0.0.1", "IP:10.0.2.15", &format!("DNS:{name}")])?;
+        let server =
+            authority.server(&format!("{name}-server"), &["IP:127.0.0.1", "IP:10.0.2.15", &format!("DNS:{name}")])?;
         let client = authority.user(&format!("{name}-client"), &format!("system:node:{name}"), &["system:nodes"])?;
         let inside = |file: &str| PathBuf::from("/etc/kubernetes").join(file);
         let user = Pair { certificate: inside("client.crt"), key: inside("client.key") };
@@ -222,7 +243,15 @@ impl Cluster {
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet}},
         }});
-        kubectl.run(&["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &status.to_string()])?;
+        kubectl.run(&[
+            "patch",
+            "node",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            &status.to_string(),
+        ])?;
         Ok(())
     }
 
@@ -260,7 +289,7 @@ impl Cluster {
                 continue;
             };
             let state: State = serde_json::from_str(&text).map_err(|source| Error::Format { path, source })?;
-            nodes.push(Node { record: self.home.path("pid").join(&state.name), state, folder });
+            nodes.push(Node { record: self.home.path(control::RECORDS).join(&state.name), state, folder });
         }
         nodes.sort_by(|one, other| one.state.name.cmp(&other.state.name));
         Ok(nodes)
@@ -291,6 +320,12 @@ impl Node {
         Daemon::recorded(&self.record).is_some()
     }
 
+    /// The process id of its guest, if it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<i32> {
+        Daemon::recorded(&self.record).map(Daemon::pid)
+    }
+
     /// The file with its kubelet's log.
     #[must_use]
     pub fn kubelet_log(&self) -> PathBuf {
@@ -303,111 +338,40 @@ impl Node {
         self.folder.join("stderr")
     }
 
+    /// Where its commands are served, and the secret for it.
+    pub(super) fn exec_service(&self) -> (u16, &str) {
+        (self.state.exec, &self.state.secret)
+    }
+
     /// Switches it off, as if its plug were pulled. Its Node object stays.
     pub fn stop(&self) {
         if let Some(guest) = Daemon::recorded(&self.record) {
             guest.end();
         }
     }
-
-    /// Runs a command as root on the node, outside of any container.
-    ///
-    /// # Errors
-    /// When the node cannot be reached or breaks off; a command that fails is no error.
-    pub fn exec(&self, command: &[&str]) -> Result<Ended> {
-        self.exec_with(command, &mut std::io::empty(), &mut std::io::sink())
-    }
-
-    /// As [`exec`](Self::exec), and a command that fails is an error. Returns what it printed.
-    ///
-    /// # Errors
-    /// [`Error::OnNode`], or as [`exec`](Self::exec).
-    pub fn run(&self, command: &[&str]) -> Result<String> {
-        self.succeeded(command, self.exec(command)?)
-    }
-
-    /// Imports an image from a tar file, an OCI archive or docker's; pods find it under the name in it.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or containerd refuses it.
-    pub fn load(&self, image: &Path) -> Result<String> {
-        let mut file = fs::File::open(image).map_err(vm::Error::io("read", image))?;
-        let command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
-        self.succeeded(&command, self.exec_with(&command, &mut file, &mut std::io::sink())?)
-    }
-
-    fn succeeded(&self, command: &[&str], ended: Ended) -> Result<String> {
-        if ended.code == 0 {
-            return Ok(ended.output);
-        }
-        let Ended { code, output } = ended;
-        Err(Error::OnNode { node: self.state.name.clone(), command: command.join(" "), code, output })
-    }
-
-    /// As [`exec`](Self::exec), with standard input, and what it prints is also passed on as it comes.
-    ///
-    /// # Errors
-    /// As [`exec`](Self::exec).
-    pub fn exec_with(&self, command: &[&str], input: &mut (dyn Read + Send), shown: &mut dyn Write) -> Result<Ended> {
-        let words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        let place = PathBuf::from(format!("node {}, 127.0.0.1:{}", self.state.name, self.state.exec));
-        let io = |action| vm::Error::io(action, &place);
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.state.exec)).map_err(io("connect to"))?;
-        stream.set_read_timeout(Some(SILENCE)).map_err(io("connect to"))?;
-        let head = format!("{}\0{}\0", self.state.secret, boot::words(&words));
-        stream.write_all(head.as_bytes()).map_err(io("write to"))?;
-        let mut writer = stream.try_clone().map_err(io("connect to"))?;
-        let mark = format!("\n{} exit ", self.state.secret);
-        let output = std::thread::scope(|scope| {
-            scope.spawn(move || {
-                // A command that stops reading early says why itself.
-                let _ = std::io::copy(input, &mut writer);
-                let _ = writer.shutdown(Shutdown::Write);
-            });
-            read_answer(&mut stream, &mark, shown)
-        })
-        .map_err(io("read from"))?;
-        let broken = || Error::BrokenOff {
-            node: self.state.name.clone(),
-            command: command.join(" "),
-            output: String::from_utf8_lossy(&output).into_owned(),
-        };
-        let (output, code) = answer(&output, &mark).ok_or_else(broken)?;
-        Ok(Ended { code, output: String::from_utf8_lossy(output).into_owned() })
-    }
 }
 
-/// Reads to the mark and the status after it, or to the end. Passes on what cannot be the beginning of the mark.
-fn read_answer(stream: &mut TcpStream, mark: &str, shown: &mut dyn Write) -> std::io::Result<Vec<u8>> {
-    let (mut output, mut passed) = (Vec::new(), 0);
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        let count = stream.read(&mut buffer)?;
-        output.extend_from_slice(&buffer[..count]);
-        let found = answer(&output, mark);
-        let safe = found.map_or(output.len().saturating_sub(mark.len() + 4).max(passed), |(output, _)| output.len());
-        shown.write_all(&output[passed..safe])?;
-        passed = safe;
-        // What the command left running may hold the connection open.
-        if count == 0 || found.is_some() {
-            shown.flush()?;
-            return Ok(output);
-        }
-    }
+/// A node's own copy of the disk, as sparse as the disk is.
+fn copy_of(disk: &Path, folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join("disk");
+    process::output(process::tool("cp").args(["--sparse=always", "--reflink=auto"]).arg(disk).arg(&copy))?;
+    Ok(copy)
 }
 
-/// A command's output and exit status, once both are there.
-fn answer<'a>(bytes: &'a [u8], mark: &str) -> Option<(&'a [u8], u8)> {
-    let from = bytes.len().saturating_sub(mark.len() + 4);
-    let at = from + bytes[from..].windows(mark.len()).position(|window| window == mark.as_bytes())?;
-    let code = std::str::from_utf8(&bytes[at + mark.len()..]).ok()?.strip_suffix('\n')?.parse().ok()?;
-    Some((&bytes[..at], code))
+/// Something that other users of this machine do not know.
+fn secret() -> Result<String> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 16];
+    let read = fs::File::open(source).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    read.map_err(vm::Error::io("read", source))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn check_name(name: &str) -> Result<()> {
     let letters = name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-');
     // The names of the other parts of a cluster's folder.
-    let taken = ["log", "pid", "kubeconfig", "pki", "etcd", "kubectl-cache", "kube-apiserver", "kube-scheduler", "kwok"];
+    let taken =
+        ["log", "pid", "kubeconfig", "pki", "etcd", "kubectl-cache", "kube-apiserver", "kube-scheduler", "kwok"];
     let edges = name.starts_with('-') || name.ends_with('-');
     if letters && !edges && !name.is_empty() && name.len() <= 40 && !taken.contains(&name) {
         return Ok(());
@@ -418,16 +382,6 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_ends_with_the_mark_and_a_status() {
-        let mark = "\nS exit ";
-        assert_eq!(answer(b"a\nb\n\nS exit 7\n", mark), Some((b"a\nb\n".as_slice(), 7)));
-        assert_eq!(answer(b"\nS exit 255\n", mark), Some((b"".as_slice(), 255)));
-        for other in [&b"a\nS exit 7"[..], b"a\nS exit \n", b"a", b"", b"\nS exit 7\nmore\n"] {
-            assert_eq!(answer(other, mark), None, "{}", String::from_utf8_lossy(other));
-        }
-    }
 
     #[test]
     fn names_of_nodes() {

@@ -146,7 +146,10 @@ mod tests {
     fn other_disks_come_last_and_are_written_only_on_request() {
         let disk = |file: &str, kept| Disk { file: file.into(), kept };
         let line = line(&Machine { disks: vec![disk("/a", false), disk("/b", true)], detached: true, ..machine() });
-        assert!(line.contains("file=/a,format=raw,snapshot=on,") && line.contains("file=/b,format=raw,cache"), "{line}");
+        assert!(
+            line.contains("file=/a,format=raw,snapshot=on,") && line.contains("file=/b,format=raw,cache"),
+            "{line}"
+        );
         assert!(line.find("drive=job").unwrap() < line.find("drive=disk0").unwrap());
         assert!(line.contains("file,id=status,path=/f/status ") && !line.contains(".socket"), "{line}");
     }
