@@ -13,12 +13,15 @@ use mooring_e2e::vm::boot::Payload;
 use mooring_e2e::vm::kernels::Kernel;
 use mooring_e2e::vm::progress::{Step, say};
 
+/// Where make's cluster is.
+const DIR: &str = "target/cluster";
+
 /// A real Kubernetes cluster on this machine, with guests as nodes.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
     /// The cluster's folder.
-    #[arg(long, global = true, default_value = "target/cluster", value_name = "DIR")]
+    #[arg(long, global = true, default_value = DIR, value_name = "DIR")]
     dir: PathBuf,
     /// Debian's mirror, instead of the one in this machine's apt sources.
     #[arg(long, global = true, value_name = "URL")]
@@ -59,14 +62,20 @@ enum Action {
     },
     /// Prints what a shell needs for a kubectl of its own: eval "$(cluster env)".
     Env,
-    /// Prints the path of a kubeconfig, the administrator's or any user's.
+    /// Prints the path of a kubeconfig: the administrator's, any user's, or a service account's.
     Kubeconfig {
-        /// The user's name; a kubelet's is `system:node:NAME`, with the group `system:nodes`.
+        /// A user's name; a kubelet's is `system:node:NAME`, with the group `system:nodes`.
         #[arg(long)]
         user: Option<String>,
         /// A group of the user's; may be repeated.
         #[arg(long = "group", requires = "user")]
         groups: Vec<String>,
+        /// A service account.
+        #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "user")]
+        account: Option<String>,
+        /// The node that the account's token is bound to.
+        #[arg(long, requires = "account")]
+        node: Option<String>,
     },
     /// Runs a command as root on a node, outside of any container; its exit status is the command's.
     Exec {
@@ -146,12 +155,16 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
             return Err(error).context("cannot run kubectl");
         }
         Action::Env => environment(&Cluster::open(&cli.dir)?),
-        Action::Kubeconfig { user, groups } => {
+        Action::Kubeconfig { user, groups, account, node } => {
             let cluster = Cluster::open(&cli.dir)?;
             let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-            let kubectl = match user {
-                Some(user) => cluster.kubectl_as(user, &groups)?,
-                None => cluster.kubectl(),
+            let kubectl = match (user, account) {
+                (Some(user), _) => cluster.kubectl_as(user, &groups)?,
+                (None, Some(account)) => {
+                    let (namespace, name) = account.split_once('/').context("--account: write NAMESPACE/NAME")?;
+                    cluster.kubectl_of_account(namespace, name, node.as_deref())?
+                }
+                (None, None) => cluster.kubectl(),
             };
             println!("{}", kubectl.kubeconfig().display());
         }
@@ -193,7 +206,7 @@ fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
     for number in 1..=nodes {
         start(&cluster, &format!("node{number}"), guests)?;
     }
-    let make = cli.dir == PathBuf::from("target/cluster");
+    let make = cli.dir.as_os_str() == DIR;
     let program = std::env::args().next().unwrap_or_default();
     let rest = format!(" --dir {}", cli.dir.display());
     println!("\nThe cluster is up. What to type next:\n");

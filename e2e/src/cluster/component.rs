@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A process of the control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Component {
     /// The database.
     Etcd,

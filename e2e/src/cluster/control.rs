@@ -9,16 +9,16 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, Request};
-use super::certificates::{Authority, Pair, kubeconfig};
+use super::certificates::Authority;
 use super::component::{self, Component, Home, Ports};
 use super::daemon::{self, Daemon, Starter};
 use super::error::{Error, Result};
 use super::kubectl::Kubectl;
 use super::programs::{self, Programs};
+use crate::vm;
 use crate::vm::apt::Mirror;
 use crate::vm::cache::{self, Cache, Scratch};
 use crate::vm::progress::{Step, say};
-use crate::vm::{self, process};
 
 /// How long a part of the control plane may take to answer, on a machine that is busy with other things.
 const ANSWER: Duration = Duration::from_mins(3);
@@ -34,13 +34,15 @@ pub(super) const RECORDS: &str = "pid";
 pub struct Options {
     /// Whether it has a controller manager and a scheduler; without, it is an API server for objects only.
     pub controllers: bool,
+    /// More arguments of its components; where one is given twice, the later counts.
+    pub arguments: Vec<(Component, String)>,
     /// Where Debian's packages come from; this machine's own mirror where it is not said.
     pub mirror: Option<Mirror>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controllers: true, mirror: None }
+        Self { controllers: true, arguments: Vec::new(), mirror: None }
     }
 }
 
@@ -48,6 +50,7 @@ impl Default for Options {
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     ports: Ports,
+    arguments: Vec<(Component, String)>,
 }
 
 /// A cluster's control plane. Several can run at once.
@@ -58,6 +61,7 @@ pub struct Cluster {
     pub(super) programs: Programs,
     pub(super) starter: Starter,
     ports: Ports,
+    arguments: Vec<(Component, String)>,
     mirror: Option<Mirror>,
     /// The folder of a cluster that ends with this value.
     scratch: Option<Scratch>,
@@ -72,6 +76,7 @@ impl Cluster {
         let scratch = Cache::of_user().scratch("cluster")?;
         let mut cluster = Self::in_folder(scratch.path(), Starter::bound(), options.mirror)?;
         cluster.scratch = Some(scratch);
+        cluster.arguments = options.arguments;
         cluster.begin(options.controllers)?;
         Ok(cluster)
     }
@@ -89,6 +94,7 @@ impl Cluster {
         }
         cache::make_folder(folder)?;
         let mut cluster = Self::in_folder(folder, Starter::free(), options.mirror)?;
+        cluster.arguments = options.arguments;
         if let Err(error) = cluster.begin(options.controllers) {
             end_all(&cluster.home.path(RECORDS));
             say(format!("the logs of what did not come up are in {}", cluster.home.path("log").display()));
@@ -104,9 +110,11 @@ impl Cluster {
     pub fn open(folder: &Path) -> Result<Self> {
         let state = folder.join(STATE);
         let text = fs::read_to_string(&state).map_err(|_| Error::Absent(folder.to_owned()))?;
-        let State { ports } = serde_json::from_str(&text).map_err(|source| Error::Format { path: state, source })?;
+        let State { ports, arguments } =
+            serde_json::from_str(&text).map_err(|source| Error::Format { path: state, source })?;
         let mut cluster = Self::in_folder(folder, Starter::free(), None)?;
         cluster.ports = ports;
+        cluster.arguments = arguments;
         Ok(cluster)
     }
 
@@ -116,7 +124,7 @@ impl Cluster {
         let folder = folder.canonicalize().map_err(vm::Error::io("find", folder))?;
         let programs = Programs::ensure(&cache, &|| mirror_of(mirror.as_ref()))?;
         let ports = Ports { etcd: 0, api: 0 };
-        Ok(Self { home: Home(folder), cache, programs, starter, ports, mirror, scratch: None })
+        Ok(Self { home: Home(folder), cache, programs, starter, ports, arguments: Vec::new(), mirror, scratch: None })
     }
 
     /// Where Debian's packages come from.
@@ -173,7 +181,7 @@ impl Cluster {
             })?;
         }
         let state = self.home.path(STATE);
-        let text = serde_json::json!(State { ports: self.ports }).to_string();
+        let text = serde_json::json!(State { ports: self.ports, arguments: self.arguments.clone() }).to_string();
         fs::write(&state, text).map_err(vm::Error::io("write", &state))?;
         step.done();
         Ok(())
@@ -187,18 +195,11 @@ impl Cluster {
             (Component::Scheduler.name(), "system:kube-scheduler", ""),
         ] {
             let groups = if group.is_empty() { vec![] } else { vec![group] };
-            self.write_kubeconfig(name, &authority.user(name, user, &groups)?)?;
+            self.write_kubeconfig(name, &authority.user(name, user, &groups)?.credentials())?;
         }
         self.start_component(Component::Etcd)?;
         self.start_component(Component::ApiServer)?;
         self.await_api()
-    }
-
-    pub(super) fn write_kubeconfig(&self, name: &str, user: &Pair) -> Result<PathBuf> {
-        let path = self.home.kubeconfig(name);
-        let text = kubeconfig(&self.server(), &self.home.pki("ca.crt"), user);
-        fs::write(&path, text).map_err(vm::Error::io("write", &path))?;
-        Ok(path)
     }
 
     /// Waits until the API server is ready; after [`start_component`](Self::start_component) of it or etcd.
@@ -260,38 +261,6 @@ impl Cluster {
         self.programs.folder()
     }
 
-    /// kubectl as the administrator, who may do everything.
-    #[must_use]
-    pub fn kubectl(&self) -> Kubectl {
-        self.kubectl_with(self.home.kubeconfig("admin"))
-    }
-
-    fn kubectl_with(&self, kubeconfig: PathBuf) -> Kubectl {
-        Kubectl { program: self.programs.kubernetes("kubectl"), kubeconfig, cache: self.home.path("kubectl-cache") }
-    }
-
-    /// kubectl as any user with any groups; what it may do is for RBAC to say. A kubelet is `system:node:NAME` in `system:nodes`.
-    ///
-    /// # Errors
-    /// When no certificate can be made.
-    pub fn kubectl_as(&self, user: &str, groups: &[&str]) -> Result<Kubectl> {
-        let name = self.user_name(user, groups)?;
-        let pair = self.authority().user(&name, user, groups)?;
-        Ok(self.kubectl_with(self.write_kubeconfig(&name, &pair)?))
-    }
-
-    pub(super) fn authority(&self) -> Authority {
-        Authority::at(&self.home.path("pki"))
-    }
-
-    /// What a user's files are called: readable, and another for other groups.
-    fn user_name(&self, user: &str, groups: &[&str]) -> Result<String> {
-        let readable: String =
-            user.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-        let digest = process::sha256(format!("{user} {groups:?}").as_bytes())?;
-        Ok(format!("user-{readable}-{}", &digest[..8]))
-    }
-
     /// Every request that the API server has answered so far. An answer reaches its client a moment before the log.
     ///
     /// # Errors
@@ -324,7 +293,9 @@ impl Cluster {
             Component::Kwok => programs::kwok(&self.cache)?,
             other => (self.programs.kubernetes(other.name()), PathBuf::new()),
         };
-        let arguments = component::arguments(component, &self.home, self.ports, &config);
+        let mut arguments = component::arguments(component, &self.home, self.ports, &config);
+        let more = self.arguments.iter().filter(|(of, _)| *of == component);
+        arguments.extend(more.map(|(_, argument)| argument.clone()));
         let record = self.home.path(RECORDS).join(component.name());
         self.starter.start(&program, &arguments, &self.home.log(component.name()), &record).map(drop)
     }

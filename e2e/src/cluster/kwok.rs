@@ -15,7 +15,7 @@ impl Cluster {
     /// When kwok cannot be built or started, or the API server refuses the nodes.
     pub fn add_kwok_nodes(&self, count: usize) -> Result<()> {
         let name = Component::Kwok.name();
-        self.write_kubeconfig(name, &self.authority().user(name, name, &["system:masters"])?)?;
+        self.write_kubeconfig(name, &self.authority().user(name, name, &["system:masters"])?.credentials())?;
         self.start_component(Component::Kwok)?;
         let kubectl = self.kubectl();
         let there = kubectl.run(&["get", "nodes", "--selector", &format!("{KWOK_KEY}=fake"), "--output=name"])?;

@@ -16,6 +16,7 @@ mod kubectl;
 mod kwok;
 mod node;
 mod programs;
+mod users;
 
 pub use audit::Request;
 pub use component::{Component, KWOK_KEY};

@@ -11,12 +11,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::certificates::{Pair, kubeconfig};
+use super::certificates::Pair;
 use super::component::HOST_OF_GUESTS;
 use super::control::{self, Cluster};
 use super::daemon::{self, Daemon};
 use super::disk;
 use super::error::{Error, Result};
+use super::users::kubeconfig;
 use crate::vm::boot::{self, Job, Payload};
 use crate::vm::kernels::{self, Cached, Kernel};
 use crate::vm::machine::{Disk, Files, LSM_WITH_BPF, Machine};
@@ -192,7 +193,7 @@ impl Cluster {
             ("node.sh", RUN, NODE.to_owned()),
             ("exec", RUN, EXEC.to_owned()),
             ("secret", RUN, node.state.secret.clone()),
-            ("kubeconfig", "/etc/kubernetes", kubeconfig(&address, &inside("ca.crt"), &user)),
+            ("kubeconfig", "/etc/kubernetes", kubeconfig(&address, &inside("ca.crt"), &user.credentials())),
         ];
         let mut payload = options.payload.clone();
         for (file, folder, text) in texts {
@@ -364,7 +365,7 @@ fn secret() -> Result<String> {
     let mut bytes = [0; 16];
     let read = fs::File::open(source).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     read.map_err(vm::Error::io("read", source))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -96,9 +96,9 @@ impl Machine {
             add(&["-device", &format!("virtio-blk-pci,drive=disk{number}")]);
         }
         if !self.forwards.is_empty() {
-            let forwards: String =
-                self.forwards.iter().map(|(here, there)| format!(",hostfwd=tcp:127.0.0.1:{here}-:{there}")).collect();
-            add(&["-netdev", &format!("user,id=net,ipv6=off{forwards}")]);
+            let forward = |(here, there): &(u16, u16)| format!("hostfwd=tcp:127.0.0.1:{here}-:{there}");
+            let forwards: Vec<String> = self.forwards.iter().map(forward).collect();
+            add(&["-netdev", &format!("user,id=net,ipv6=off,{}", forwards.join(","))]);
             add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
         }
         for (number, port) in (1..).zip(PORTS) {
