@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::error::Result;
 use crate::vm::{Error, cache, process};
 
@@ -16,6 +18,13 @@ const DAYS: &str = "30";
 pub(crate) struct Pair {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+impl Pair {
+    /// What a kubeconfig says of a user who has it.
+    pub(crate) fn credentials(&self) -> Value {
+        json!({"client-certificate": self.certificate, "client-key": self.key})
+    }
 }
 
 /// The cluster's certificate authority, in a folder of its own.
@@ -35,7 +44,9 @@ impl Authority {
         openssl.args(["-x509", "-new", "-key", "ca.key", "-out", "ca.crt", "-days", DAYS, "-subj", "/CN=mooring-test"]);
         process::output(openssl.args(["-addext", "keyUsage=critical,keyCertSign,cRLSign"]))?;
         let public = authority.folder.join("service-accounts.pub");
-        process::output(authority.openssl("pkey").args(["-in", "service-accounts.key", "-pubout", "-out"]).arg(public))?;
+        process::output(
+            authority.openssl("pkey").args(["-in", "service-accounts.key", "-pubout", "-out"]).arg(public),
+        )?;
         Ok(authority)
     }
 
@@ -77,7 +88,9 @@ impl Authority {
         let mut openssl = self.openssl("x509");
         openssl.args(["-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", DAYS, "-in"]).arg(&request);
         // A number of its own, instead of the file that openssl would count in.
-        openssl.arg("-set_serial").arg(format!("0x{}", &process::sha256(format!("{name} {subject}").as_bytes())?[..30]));
+        openssl
+            .arg("-set_serial")
+            .arg(format!("0x{}", &process::sha256(format!("{name} {subject}").as_bytes())?[..30]));
         process::output(openssl.arg("-extfile").arg(&wanted).arg("-out").arg(&new))?;
         fs::rename(&new, &pair.certificate).map_err(Error::io("publish", &pair.certificate))?;
         Ok(pair)
@@ -100,21 +113,9 @@ impl Authority {
 /// A subject as openssl reads it, whatever is in the names.
 fn subject(user: &str, groups: &[&str]) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('/', "\\/").replace('+', "\\+");
-    let groups: String = groups.iter().map(|group| format!("/O={}", quoted(group))).collect();
-    format!("{groups}/CN={}", quoted(user))
-}
-
-/// A kubeconfig for one user, as JSON, which is YAML. The paths are those of wherever it is used.
-pub(crate) fn kubeconfig(server: &str, authority: &Path, user: &Pair) -> String {
-    serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "mooring", "cluster": {"server": server, "certificate-authority": authority}}],
-        "users": [{"name": "user", "user": {"client-certificate": user.certificate, "client-key": user.key}}],
-        "contexts": [{"name": "mooring", "context": {"cluster": "mooring", "user": "user"}}],
-        "current-context": "mooring",
-    })
-    .to_string()
+    let mut parts: Vec<String> = groups.iter().map(|group| format!("/O={}", quoted(group))).collect();
+    parts.push(format!("/CN={}", quoted(user)));
+    parts.concat()
 }
 
 #[cfg(test)]
@@ -141,7 +142,10 @@ mod tests {
         let mut openssl = process::tool("openssl");
         openssl.args(["x509", "-noout", "-subject", "-in"]).arg(&user.certificate);
         let shown = String::from_utf8(process::output(&mut openssl).unwrap()).unwrap();
-        assert!(shown.contains("system:nodes") && shown.contains("others") && shown.contains("system:node:node1"), "{shown}");
+        assert!(
+            shown.contains("system:nodes") && shown.contains("others") && shown.contains("system:node:node1"),
+            "{shown}"
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -139,7 +139,7 @@ fn config_map(name: &str, namespace: &str) -> Value {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn an_agent_writes_only_for_its_own_node() {
     grant_more_than_rbac();
     let (agent, other) = (As::agent("node-a"), As::agent("node-b"));
@@ -189,7 +189,7 @@ fn an_agent_writes_only_for_its_own_node() {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn only_the_operator_writes_the_nodes_rules() {
     grant_more_than_rbac();
     let operator = As::token("operator", &create_token(&["mooring-operator"]));

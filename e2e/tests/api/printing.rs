@@ -18,7 +18,7 @@ fn create_with_status(object: &Value) {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn what_a_person_needs_first_fits_a_terminal() {
     kubectl().run(&["create", "namespace", "payments"]).unwrap();
     let mut event = cases::event();
@@ -70,7 +70,7 @@ fn what_a_person_needs_first_fits_a_terminal() {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn events_are_found_by_what_they_are_about() {
     kubectl().run(&["create", "namespace", "selected"]).unwrap();
     let mut event = cases::event();
@@ -93,7 +93,7 @@ fn events_are_found_by_what_they_are_about() {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn explain_knows_every_field() {
     let published = kubectl().run(&["get", "--raw", "/openapi/v3/apis/mooring.dev/v1alpha1"]).unwrap();
     let published: Value = serde_json::from_str(&published).unwrap();

@@ -31,7 +31,7 @@ fn is_about_status(case: &Case) -> bool {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn bad_objects_are_refused_in_the_expected_words() {
     let mut cases = cases::refused_everywhere();
     assert!(cases.len() >= 60, "{}", cases.len());
@@ -70,7 +70,7 @@ fn compare(cases: &[&Case], answers: &[String]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn good_objects_and_all_examples_are_accepted() {
     let mut good = vec![cases::good(), cases::event(), cases::node()];
     good.extend(["Slack", "Webhook", "Email"].map(cases::channel));
@@ -89,7 +89,7 @@ fn good_objects_and_all_examples_are_accepted() {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn what_is_not_a_field_is_refused_and_defaults_are_filled_in() {
     let misspelt = cases::with("/spec/actions/preventing", json!(true));
     let answer = kubectl().refusal(&misspelt.to_string()).unwrap().unwrap();
@@ -106,7 +106,7 @@ fn what_is_not_a_field_is_refused_and_defaults_are_filled_in() {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn an_event_counts_up_and_stays_what_it_is_about() {
     let mut event = cases::event();
     event["metadata"]["name"] = json!("counted");

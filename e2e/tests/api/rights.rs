@@ -62,7 +62,7 @@ fn rights_of(grant: &Grant) -> impl Iterator<Item = Right> {
 }
 
 #[test]
-#[ignore = "starts a Kubernetes API server: make api"]
+#[ignore = "starts a Kubernetes API server: make test-api"]
 fn the_roles_are_the_table_and_no_more() {
     for binary in Binary::ALL {
         for namespace in ["default", SYSTEM_NAMESPACE, NODES_NAMESPACE] {
