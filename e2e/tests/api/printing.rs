@@ -1,6 +1,6 @@
 //! What people see: `kubectl get`, `kubectl explain`, field selectors.
 
-use mooring_crd::Kind;
+use mooring_crd::{DriftEvent, Kind};
 use serde_json::{Value, json};
 
 use super::{cases, kubectl};
@@ -90,6 +90,24 @@ fn events_are_found_by_what_they_are_about() {
         let (field, _) = one.split_once('=').unwrap();
         assert_eq!(found(&format!("{field}=other")), 0, "{field}");
     }
+}
+
+#[test]
+#[ignore = "starts a Kubernetes API server: make test-api"]
+fn no_name_hides_an_event() {
+    kubectl().run(&["create", "namespace", "hostile"]).unwrap();
+    let mut event = cases::event();
+    event["metadata"]["namespace"] = json!("hostile");
+    // Short: another test measures how wide the list is.
+    event["spec"]["path"] = json!("/\u{9b}");
+    event["spec"]["invokedAs"] = json!("/a\n\u{1b}[2J\u{7f}\u{202e}\u{ffff}x");
+    let mut event: DriftEvent = serde_json::from_value(event).unwrap();
+    event.fit_for_api_server();
+    kubectl().apply(&serde_json::to_string(&event).unwrap()).unwrap();
+    let wide = kubectl().run(&["get", "de", "-n", "hostile", "-o", "wide"]).unwrap();
+    assert!(wide.contains(r" /\u{9b} "), "{wide}");
+    let yaml = kubectl().run(&["get", "de", "-n", "hostile", "-o", "yaml"]).unwrap();
+    assert!(yaml.contains(r"/a\n\u{1b}[2J\u{7f}\u{202e}\u{ffff}x"), "{yaml}");
 }
 
 #[test]
