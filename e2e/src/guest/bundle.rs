@@ -1,9 +1,10 @@
 //! OCI bundles: an overlay of the test image and a config.json.
 
 use super::error::{During, OnFile, Result};
-use super::runtime::{Shape, Upper};
+use super::runtime::{DELETED, KEPT, Shape, Upper};
 use super::system::run;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ impl Bundle {
         if shape == Shape::Plain {
             run("cp", &["-a", &format!("{}/.", lower.display()), &root.to_string_lossy()])?;
         } else {
-            bundle.mount_overlay(lower, id)?;
+            bundle.mount_overlay(lower, id, shape == Shape::Layered)?;
         }
         if shape.root_user() != 0 {
             // Where that user makes files; the image's stay the host's root's.
@@ -67,7 +68,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn mount_overlay(&self, lower: &Path, id: &str) -> Result<()> {
+    fn mount_overlay(&self, lower: &Path, id: &str, layered: bool) -> Result<()> {
         let (layers, root) = (self.dir.join("layers"), self.dir.join("rootfs"));
         fs::create_dir_all(&layers).on("create", &layers)?;
         if self.tmpfs {
@@ -77,11 +78,18 @@ impl Bundle {
         for folder in [&layers.join("upper"), &layers.join("work")] {
             fs::create_dir_all(folder).on("create", folder)?;
         }
-        let options = format!(
-            "lowerdir={},upperdir={layers}/upper,workdir={layers}/work",
-            lower.display(),
-            layers = layers.display()
-        );
+        let (mut below, mut more) = (lower.display().to_string(), "");
+        if layered {
+            let top = layers.join("top");
+            let of = |path: &str| top.join(path.trim_start_matches('/'));
+            fs::create_dir_all(of("/fix")).on("create", of("/fix"))?;
+            fs::copy(lower.join(DELETED.trim_start_matches('/')), of(KEPT)).on("write", of(KEPT))?;
+            mknod(&of(DELETED), SFlag::S_IFCHR, Mode::empty(), 0).during("make a whiteout")?;
+            below = format!("{}:{below}", top.display());
+            more = ",redirect_dir=on";
+        }
+        let layers = layers.display();
+        let options = format!("lowerdir={below},upperdir={layers}/upper,workdir={layers}/work{more}");
         mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
             .during(format!("mount the overlay of {id}"))
     }
@@ -159,7 +167,7 @@ fn configuration(id: &str, arguments: &[&str], volumes: &Volumes, shape: Shape) 
             written["linux"]["uidMappings"] = map.clone();
             written["linux"]["gidMappings"] = map;
         }
-        Shape::Overlay(_) | Shape::Plain => {}
+        Shape::Overlay(_) | Shape::Layered | Shape::Plain => {}
     }
     written
 }

@@ -31,6 +31,16 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         why: "ctr makes no such container; the runs with runc and crun do",
     },
     Excuse {
+        case: "deleted-by-the-image",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
+        case: "renamed-folder-of-the-image",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
         case: "user-namespace",
         applies: |_, runtime| runtime == RuntimeKind::Containerd,
         why: "ctr makes no such container; the runs with runc and crun do",

@@ -13,11 +13,18 @@ pub(crate) enum Upper {
     Tmpfs,
 }
 
+/// A program that an image deletes in a layer of its own, and another with the same content.
+pub(crate) const DELETED: &str = "/fix/spare-ld.so";
+pub(crate) const KEPT: &str = "/fix/kept";
+
 /// How a container is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Over an overlay of the image, as engines make it.
     Overlay(Upper),
+    /// Over an overlay with a layer above the image that deletes [`DELETED`] and has its content as [`KEPT`], and in which folders of
+    /// the image may be renamed.
+    Layered,
     /// In a copy of the image: no overlay.
     Plain,
     /// In a user namespace whose root is user 100000 of the host.

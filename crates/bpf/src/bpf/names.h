@@ -199,7 +199,7 @@ __noinline int name_path(__u32 slot)
 	return 0;
 }
 
-/* The image file's own path in its layer, where it may differ from where it is now: only once it was copied up. */
+/* The image file's own path in its layer. It may differ from where it is now once it, or, with redirect_dir, a folder above it was renamed. */
 __noinline int name_lower(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
@@ -211,13 +211,15 @@ __noinline int name_lower(__u32 slot)
 	clear_name(&scratch->names[NAME_INDEX_LOWER]);
 	inode = (struct inode *)scratch->request.inode;
 	scratch->lower_inode = 0;
-	if (scratch->request.dev != scratch->request.root_dev || !scratch->request.root_is_overlay || !upper_of(inode))
+	if (scratch->request.dev != scratch->request.root_dev || !scratch->request.root_is_overlay)
 		return 0;
 	find_lower(inode, &lower);
 	scratch->lower_inode = (__u64)lower.inode;
 	if (!lower.inode)
 		return 0;
 	if (!lower.dentry || !lower.root) {
+		if (!upper_of(inode))
+			return 0;
 		scratch->names[NAME_INDEX_LOWER].state = NAME_UNRESOLVED;
 		return -1;
 	}

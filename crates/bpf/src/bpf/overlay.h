@@ -197,8 +197,12 @@ static __always_inline bool mark_clean(struct marked *marked)
 /* Metadata is about to change. Only while there is no upper is the content known to be the image's. */
 static __always_inline void mark_clean_before_copy_up(struct inode *inode, struct marked *marked)
 {
-	if (!upper_of(inode))
-		mark_clean(marked);
+	if (upper_of(inode))
+		return;
+	mark_clean(marked);
+	/* Stalled between the two, it could have been copied up, written and compared meanwhile. */
+	if (upper_of(inode))
+		bpf_map_delete_elem(&clean_marks, &marked->address);
 }
 
 /* An answer that has not come in this time is asked for again: the agent may have been restarted. */

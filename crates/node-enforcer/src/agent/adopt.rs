@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::layers::file_in;
 use crate::containers::Container;
 
 /// Entries of an upper folder that are looked at when its container is adopted.
@@ -32,7 +33,7 @@ pub(super) fn copied_up_programs(container: &Container) -> Vec<PathBuf> {
             } else if metadata.is_file() && is_program(&entry.path(), metadata.permissions().mode()) {
                 let path = entry.path();
                 let Ok(relative) = path.strip_prefix(upper) else { continue };
-                if container.root.lower_dirs.iter().any(|layer| layer.join(relative).is_file()) {
+                if file_in(&container.root.lower_dirs, relative).is_some() {
                     found.push(Path::new("/").join(relative));
                 }
             }

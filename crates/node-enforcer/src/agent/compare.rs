@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::statfs;
 
+use super::layers;
 use crate::containers::{Container, FileId, identity_of};
 
 /// Larger files stay what they are: modified.
@@ -142,18 +143,15 @@ fn open_pair(wanted: &Wanted) -> io::Result<Pair> {
     Ok(Pair { file, lower, lower_id })
 }
 
-/// By its path in the topmost layer that has one; a renamed file whose image path overlayfs has forgotten, by its number.
+/// By its path in the image; a renamed file whose image path overlayfs has forgotten, by its number.
 fn open_lower(wanted: &Wanted) -> io::Result<(File, FileId)> {
     let layers = &wanted.container.root.lower_dirs;
     let is_it = |id: &FileId| wanted.lower.is_none_or(|lower| lower == *id);
     let identify = |place: &Path| identity_of(place).map_err(io::Error::other);
-    for layer in layers {
-        if let Ok(file) = open_in(layer, &wanted.lower_path) {
-            let id = identify(&layer.join(wanted.lower_path.strip_prefix("/").unwrap_or(&wanted.lower_path)))?;
-            if is_it(&id) {
-                return Ok((file, id));
-            }
-            break;
+    if let Some(place) = layers::file_in(layers, &wanted.lower_path) {
+        let id = identify(&place)?;
+        if is_it(&id) {
+            return Ok((open_in(Path::new("/"), &place)?, id));
         }
     }
     let number = wanted.lower.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.ino;

@@ -3,6 +3,7 @@
 mod adopt;
 mod compare;
 mod floods;
+mod layers;
 mod links;
 mod membership;
 mod output;

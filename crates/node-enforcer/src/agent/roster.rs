@@ -115,6 +115,11 @@ impl Roster {
         self.known.get(&cgroup).is_none_or(|known| !self.finder.is_there(&known.container))
     }
 
+    /// Those of which that is so.
+    pub(super) fn gone(&self) -> Vec<u64> {
+        self.known.keys().copied().filter(|cgroup| self.is_gone(*cgroup)).collect()
+    }
+
     /// A cgroup is gone.
     pub(super) fn released(&mut self, cgroup: u64) -> Option<Known> {
         self.unresolved.retain(|unresolved| unresolved.cgroup != cgroup);

@@ -169,6 +169,7 @@ impl Agent {
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
+        let mut lost = self.kernel.counters()?.lost_lifecycle;
         // The first and the last change since the folder was read.
         let mut edited = None::<(Instant, Instant)>;
         loop {
@@ -191,6 +192,7 @@ impl Agent {
                 self.reporter.reported(record, &self.roster);
             }
             self.try_what_found_no_room();
+            self.look_after_losses(&mut lost)?;
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if ends {
@@ -270,6 +272,22 @@ impl Agent {
         if let Some(known) = self.roster.get(cgroup) {
             self.proofs.adopt(&known.container);
         }
+    }
+
+    /// Cgroups' ends and beginnings that found their ring buffer full are looked for.
+    fn look_after_losses(&mut self, lost: &mut u64) -> Result<(), KernelError> {
+        let now = self.kernel.counters()?.lost_lifecycle;
+        if now == std::mem::replace(lost, now) {
+            return Ok(());
+        }
+        for cgroup in self.roster.gone() {
+            self.released(cgroup);
+        }
+        for cgroup in self.roster.scan() {
+            self.adopt(cgroup);
+        }
+        self.reporter.resolved(&self.roster);
+        Ok(())
     }
 
     /// Containers and aliases that found the tables full, in case something else is gone.

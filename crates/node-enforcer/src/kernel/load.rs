@@ -65,6 +65,9 @@ impl Kernel {
     /// [`KernelError::Unsupported`] names what this kernel lacks; other errors name the step that failed.
     pub fn load(options: &LoadOptions) -> Result<Self, KernelError> {
         let before = options.pins.as_ref().and_then(control_in_force);
+        if let (Some(pins), None) = (&options.pins, &before) {
+            pins.forget_maps()?;
+        }
         let instance = next_instance(options.pins.as_ref(), before.as_ref())?;
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = MooringSkelBuilder::default().open(storage).map_err(KernelError::bpf("open the programs"))?;
@@ -338,9 +341,12 @@ fn cpus() -> u32 {
     libbpf_rs::num_possible_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
 }
 
+/// The control word, if programs that it names are still attached.
 fn control_in_force(pins: &Pins) -> Option<control> {
     let map = MapHandle::from_pinned_path(pins.maps().join("control")).ok()?;
-    control::from_bytes(&map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??)
+    let control = control::from_bytes(&map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??)?;
+    let links = fs::read_dir(pins.links_of(control.instance)).ok()?;
+    (control.instance != 0 && links.count() > 0).then_some(control)
 }
 
 /// Above the instance in force. Links that others have left behind are taken away first.

@@ -127,6 +127,17 @@ impl Pins {
         Ok(())
     }
 
+    /// Removes maps that nothing was in force with: no program has watched since when what they say is true, as after a removal that
+    /// was cut short. A file could have been written under its clean mark.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn forget_maps(&self) -> Result<(), KernelError> {
+        let maps = self.maps();
+        remove_tree(&maps)?;
+        fs::create_dir_all(&maps).map_err(|error| KernelError::pins(&maps, error))
+    }
+
     /// Takes everything of this wire version down.
     ///
     /// # Errors

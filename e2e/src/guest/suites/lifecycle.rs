@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "broken-edit-keeps-the-last-good-set", body: broken_edit },
     Test { name: "two-policies-add-up", body: add_up },
     Test { name: "event-names-the-process", body: names_the_process },
+    Test { name: "nothing-is-believed-of-an-unwatched-time", body: unwatched },
     Test { name: "release-takes-everything-down", body: release_all },
 ];
 
@@ -39,6 +40,31 @@ pub(super) fn refuses(container: &mut Running<'_>, path: &str) -> Result<()> {
 
 pub(super) fn runs(container: &mut Running<'_>, path: &str) -> Result<()> {
     ensure(container.runs(path)?, || format!("{path} does not run in {}", container.id))
+}
+
+/// As after a removal that was cut short: the programs are gone, and the maps say that a file is clean that anybody could write.
+fn unwatched(context: &Context) -> Result<()> {
+    released(context, |binary, folder| {
+        profiles::write(&folder, &profiles::drift("life", &["life-unwatched"], true))?;
+        let mut container = context.container("life-unwatched", Upper::Ext4)?;
+        let enforcer = Enforcer::start(binary, &folder)?;
+        container.session.must("chmod 700 /fix/app/bin/server; mv /fix/app/bin/server /fix/app/bin/moved")?;
+        runs(&mut container, "/fix/app/bin/moved")?;
+        enforcer.kill()?;
+        for version in std::fs::read_dir(PINS).on("list", PINS)?.flatten() {
+            let links = version.path().join("links");
+            for instance in std::fs::read_dir(&links).on("list", &links)?.flatten() {
+                std::fs::remove_dir_all(instance.path()).on("remove", instance.path())?;
+            }
+        }
+        // The kernel detaches programs some time after their pins are gone.
+        let dropped = container.drop_program("x")?;
+        let free = poll(Duration::from_secs(10), || container.runs(&dropped).unwrap_or(false).then_some(()));
+        ensure(free.is_some(), || "the programs are still attached".into())?;
+        container.session.must("cat /fix/tiny > /fix/app/bin/moved")?;
+        let _enforcer = Enforcer::start(binary, &folder)?;
+        refuses(&mut container, "/fix/app/bin/moved")
+    })
 }
 
 fn container_first(context: &Context) -> Result<()> {

@@ -6,12 +6,14 @@ use crate::guest::context::{Context, Running};
 use crate::guest::enforcer::Enforcer;
 use crate::guest::error::{HarnessError, OnFile, Result};
 use crate::guest::profiles;
-use crate::guest::runtime::Shape;
+use crate::guest::runtime::{DELETED, KEPT, Shape};
 use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "plain-root", body: plain_root },
+    Test { name: "deleted-by-the-image", body: deleted_by_the_image },
+    Test { name: "renamed-folder-of-the-image", body: renamed_folder },
     Test { name: "user-namespace", body: user_namespace },
     Test { name: "host-root-as-a-volume", body: host_root },
     Test { name: "host-root-as-a-volume-under-volume-binaries", body: host_root_drifted },
@@ -70,6 +72,35 @@ fn plain_root(context: &Context) -> Result<()> {
         container.session.must("mkdir -p /mnt; mount -t tmpfs none /mnt; cp /fix/tiny /mnt/x")?;
         refuses(container, "/mnt/x")?;
         is_told(enforcer, "/mnt/x", "ForeignMount")
+    })
+}
+
+/// A layer below still has what the image's last layer deleted; the container may not bring it back.
+fn deleted_by_the_image(context: &Context) -> Result<()> {
+    let policy = profiles::drift("shapes", &["shape-deleted"], true);
+    with_shape(context, "shape-deleted", Shape::Layered, &policy, |container, enforcer| {
+        runs(container, KEPT)?;
+        container.session.must(&format!("cp {KEPT} {DELETED}"))?;
+        // It is compared after the first one.
+        for _ in 0..4 {
+            refuses(container, DELETED)?;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        is_told(enforcer, DELETED, "NewBinary")
+    })
+}
+
+/// With `redirect_dir` an image's folder is renamed without a copy of what is in it.
+fn renamed_folder(context: &Context) -> Result<()> {
+    let mut policy = profiles::drift("shapes", &["shape-renamed"], true);
+    policy["spec"]["detect"]["prohibitedBinaries"] = serde_json::json!([{"path": "/fix/app/bin/server"}]);
+    with_shape(context, "shape-renamed", Shape::Layered, &policy, |container, enforcer| {
+        refuses(container, "/fix/app/bin/server")?;
+        container.session.must("mv /fix/app /fix/moved")?;
+        runs(container, "/fix/moved/lib/plugin")?;
+        // It is the same file: where it is not copied up, told as one more of the first event.
+        refuses(container, "/fix/moved/bin/server")?;
+        is_told(enforcer, "/fix/app/bin/server", "ProhibitedBinary")
     })
 }
 
