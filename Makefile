@@ -12,7 +12,7 @@ CLUSTER := $(OUT)/debug/cluster
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,11 +58,16 @@ gen-check: ## Fail when a generated file is not what `make gen` writes
 	cargo run -q -p mooring-crd --example crdgen -- --check .
 
 vm: build ## Run a guest test: make vm KERNEL=6.12 TEST=matrix/new RUNTIME=runc
-	$(VM) run --kernel $(KERNEL) --timeout 900 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) --enforcer /usr/local/bin/mooring-enforcer
+	$(VM) run --kernel $(KERNEL) --timeout 1800 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) --enforcer /usr/local/bin/mooring-enforcer
 
 vm-verdict: build ## Compare the kernel's verdict with the reference: make vm-verdict KERNEL=5.10 ARGS='--seed 7'
 	cargo build -p mooring-node-enforcer --example verdict
 	$(VM) run --kernel $(KERNEL) --timeout 900 --payload $(OUT)/debug/examples/verdict:/usr/local/bin/verdict -- verdict $(ARGS)
+
+vm-runc: ## Unit tests that need a real runc, in a guest: make vm-runc KERNEL=6.12
+	cargo build -p mooring-e2e --bins
+	tests=$$(cargo test -p mooring-node-enforcer --lib --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p') && \
+	$(VM) run --kernel $(KERNEL) --payload $$tests:/usr/local/bin/enforcer-tests -- enforcer-tests --ignored real_runtime
 
 vm-shell: build ## A shell in a guest with the enforcer: make vm-shell KERNEL=7.2
 	$(VM) shell --kernel $(KERNEL) $(PAYLOAD)
@@ -84,6 +89,10 @@ cluster-down: ## End the cluster
 test-cluster: ## Test the cluster itself, kwok too
 	@./scripts/setup cluster
 	cargo test -p mooring-e2e --test cluster -- --ignored --test-threads 1
+
+test-api: ## What a real API server makes of the API: refusals, columns, admission, rights
+	@./scripts/setup cluster
+	cargo test -p mooring-e2e --test api -- --ignored
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

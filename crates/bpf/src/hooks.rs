@@ -13,7 +13,8 @@ pub struct MissingHook {
 }
 
 /// Tells the programs where these hooks have their dentry: some got another first argument, the mount's idmapping, in 5.12,
-/// others in 6.0 (`include/linux/lsm_hook_defs.h`).
+/// others in 6.0 (`include/linux/lsm_hook_defs.h`). Leaves out the programs of hooks that this kernel does not have: what they
+/// would tell, a comparison finds out later.
 ///
 /// # Errors
 /// When the kernel has no BTF, or one of the hooks is not in it.
@@ -28,6 +29,11 @@ pub fn configure(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook> {
         rodata.setxattr_dentry_argument = setxattr;
         rodata.removexattr_dentry_argument = removexattr;
     }
+    let has = |hook, argument| dentry_argument(&btf, hook) == Ok(argument);
+    let progs = &mut open.progs;
+    progs.mooring_inode_set_acl.set_autoload(has("inode_set_acl", 1));
+    progs.mooring_inode_remove_acl.set_autoload(has("inode_remove_acl", 1));
+    progs.mooring_inode_file_setattr.set_autoload(has("inode_file_setattr", 0));
     Ok(())
 }
 

@@ -94,7 +94,7 @@ fn rust_and_the_programs_lay_the_wire_out_alike_and_without_padding() {
         flood { count, reported, last_seen }
         flood_key { container, inode, generation, drift, prohibited, dev, file_class, r#use }
         lifecycle_record { kind, pid, cgroup, parent, inode, lower_inode, dev, lower_dev, path, lower_path }
-        mark_key { address, inode, dev, zero }
+        mark { inode, dev, zero, state }
         name { key, tail, offset, state }
         path_key { bytes }
         path_rule { excepted, prohibited }

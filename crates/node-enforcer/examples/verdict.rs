@@ -133,7 +133,7 @@ fn main() -> ExitCode {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let head = format!("verdict on {}, seed {seed}", release.trim());
     // Proptest calls back through a shared reference.
-    let kernel = RefCell::new(Kernel::load(&LoadOptions { pins: None }).unwrap());
+    let kernel = RefCell::new(Kernel::load(&LoadOptions { pins: None, comparison: true }).unwrap());
     let seldom = RefCell::new(Seldom::default());
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

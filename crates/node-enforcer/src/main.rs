@@ -58,6 +58,9 @@ enum Command {
         /// How the answer is printed.
         #[arg(short, long, value_enum, default_value = "text")]
         output: AnswerFormat,
+        /// As for `run`.
+        #[arg(long, default_value = DEFAULT_PIN_DIR)]
+        pin_dir: PathBuf,
     },
     /// Says which policies apply to a container, or to all of them, and what each does.
     Explain {
@@ -77,11 +80,12 @@ enum Command {
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
-    SelfTest,
+    SelfTest {
+        #[arg(long)]
+        pin_dir: PathBuf,
+    },
     #[command(hide = true)]
     SelfTestChild { cgroup: PathBuf, folder: PathBuf },
-    #[command(hide = true)]
-    SelfTestToken,
 }
 
 fn main() -> ExitCode {
@@ -103,17 +107,16 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let options = Options { policies, pin_dir, format, unknown_containers, node: node()? };
             Agent::start(options)?.run()?;
         }
-        Command::Check { output } => return print_check(output),
+        Command::Check { output, pin_dir } => return print_check(output, &pin_dir),
         Command::Explain { container, policies, output } => {
             print_explanations(container.as_deref(), &policies, output)?;
         }
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
-        Command::SelfTest => {
+        Command::SelfTest { pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
-            serde_json::to_writer(std::io::stdout(), &check::self_test()?)?;
+            serde_json::to_writer(std::io::stdout(), &check::self_test(&pin_dir)?)?;
         }
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
-        Command::SelfTestToken => writeln!(std::io::stdout(), "{}", child::TOKEN)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -123,8 +126,8 @@ fn node() -> anyhow::Result<String> {
     Ok(name.trim().to_owned())
 }
 
-fn print_check(output: AnswerFormat) -> anyhow::Result<ExitCode> {
-    let answer = check::check();
+fn print_check(output: AnswerFormat, pin_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let answer = check::check(pin_dir);
     let mut out = std::io::stdout().lock();
     if output == AnswerFormat::Text {
         writeln!(out, "kernel:      {}", answer.kernel)?;

@@ -20,6 +20,6 @@ pub use compile::{Compiled, Refusal, compile};
 pub use mask::{Slot, SlotMask};
 pub use node_policy::{NodeDefaults, NodePolicy, NodePolicyEntry};
 pub use path::{ListPath, ListPathError};
-pub use rules::{PathMasks, RuleSet, SlotPolicy};
+pub use rules::{NoRoom, PathMasks, RuleSet, SlotPolicy};
 pub use select::{Workload, select};
 pub use verdict::{Attempt, Class, Judgement, Name, Use, judge};

@@ -4,6 +4,8 @@
 pub const MAX_POLICIES: usize = 64;
 /// Distinct paths in all lists of all policies of a node.
 pub const MAX_PATHS: usize = 1024;
+/// Distinct paths that a node's table has room for: those of the lists, and what prohibited links stand for in containers' roots.
+pub const MAX_TABLE_PATHS: usize = 32768;
 /// Bytes in a path of a list, at least.
 pub const MIN_PATH_BYTES: usize = 2;
 /// Bytes in a path of a list, at most.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mooring_crd::ContainerDriftPolicySpec;
 
+use crate::limits::MAX_TABLE_PATHS;
 use crate::mask::{Slot, SlotMask};
 use crate::node_policy::NodeDefaults;
 use crate::path::ListPath;
@@ -48,6 +49,16 @@ pub struct PathMasks {
     pub excepted: SlotMask,
     /// The slots that prohibit the path.
     pub prohibited: SlotMask,
+}
+
+/// A node's table has no room for what a prohibited link stands for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{alias} does not fit: the node's table holds {MAX_TABLE_PATHS} paths; prohibit fewer paths that are links in images"
+)]
+pub struct NoRoom {
+    /// What does not fit: see [`RuleSet::prohibit_alias`].
+    pub alias: ListPath,
 }
 
 /// All policies of a node. An edit makes a new one.
@@ -147,17 +158,24 @@ impl RuleSet {
     /// Prohibits the program at `target`, invoked by the last component of `listed`, to the slots that prohibit `listed`: a
     /// prohibited path that is a link in a container's root (`/bin/nc`, a link to `/bin/busybox`) stands for this. Gives the entry
     /// where it is new or has changed. An alias that is longer than a path may be is left out: no kernel key holds it.
-    pub fn prohibit_alias(&mut self, listed: &str, target: &str) -> Option<(ListPath, PathMasks)> {
-        let (_, name) = listed.rsplit_once('/')?;
-        let alias = ListPath::prohibited(&format!("{target}/{name}")).ok()?;
+    ///
+    /// # Errors
+    /// When the table would not hold the entry; the rule set is as before.
+    pub fn prohibit_alias(&mut self, listed: &str, target: &str) -> Result<Option<(ListPath, PathMasks)>, NoRoom> {
+        let alias = listed.rsplit_once('/').map(|(_, name)| ListPath::prohibited(&format!("{target}/{name}")));
+        let Some(Ok(alias)) = alias else { return Ok(None) };
         let prohibited = self.path(listed.as_bytes()).prohibited;
-        let masks = self.paths.get(alias.as_bytes()).copied().unwrap_or_default();
+        let entry = self.paths.get(alias.as_bytes()).copied();
+        let masks = entry.unwrap_or_default();
         let changed = PathMasks { prohibited: masks.prohibited | prohibited, ..masks };
         if changed == masks {
-            return None;
+            return Ok(None);
+        }
+        if entry.is_none() && self.paths.len() >= MAX_TABLE_PATHS {
+            return Err(NoRoom { alias });
         }
         self.paths.insert(alias.clone(), changed);
-        Some((alias, changed))
+        Ok(Some((alias, changed)))
     }
 
     /// What the lists say of a path; nothing for one that is in none.

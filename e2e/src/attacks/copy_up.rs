@@ -16,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     allowed("copy-up/link", "ln $V $X").run("$X; $V"),
     allowed("copy-up/times", "$P utimes $V").run("$V"),
     allowed("copy-up/attribute", "$P setxattr $V").run("$V"),
+    allowed("copy-up/access-list", "$P setfacl $V").run("$V"),
+    allowed("copy-up/flags", "$P chattr $V").run("$V"),
     allowed("copy-up/several", "chmod 700 $V; chown 1:1 $V; mv $V $X; $P utimes $X; ln $X $D/z; chmod 755 $D/z")
         .run("$D/z"),
     allowed("copy-up/chmod-of-a-sibling-link", "chmod 700 $V.link").run("$V.link; $V"),

@@ -42,6 +42,14 @@ pub(crate) const CASES: &[Case] = &[
         .run("$P exec-unlinked /dev/shm/${D##*/}")
         .path(PathRule::Any)
         .twin("$P exec-proc-fd $V"),
+    refused("fileless/shared-memory", FILELESS, ":")
+        .run("$P exec-memory anonymous $T")
+        .path(PathRule::Any)
+        .twin("$P exec-proc-fd $V"),
+    refused("fileless/shared-segment", FILELESS, ":")
+        .run("$P exec-memory segment $T")
+        .path(PathRule::Any)
+        .twin("$P exec-proc-fd $V"),
     refused("fileless/memfd-not-on-the-list", FILELESS, ":")
         .profile(Profile::Lists)
         .run("$P exec-memfd allowed-nearly $T execveat")

@@ -4,6 +4,9 @@ use super::case::{Case, PathRule, Profile, Reason, allowed, refused};
 
 const LIBRARY: &[Reason] = &[Reason::DriftedLibrary];
 
+/// Two for each mapping that a case makes.
+const HUGE_PAGES: &str = "echo 8 > /proc/sys/vm/nr_hugepages; test $(cat /proc/sys/vm/nr_hugepages) -ge 4";
+
 pub(crate) const CASES: &[Case] = &[
     refused("library/mmap-exec", LIBRARY, "cp $T $X").run("$P mmap-exec $X"),
     refused("library/mmap-shared-exec", LIBRARY, "cp $T $X").run("$P mmap-shared-exec $X"),
@@ -24,10 +27,27 @@ pub(crate) const CASES: &[Case] = &[
         .run("$P memfd-map $T")
         .path(PathRule::Has("memfd:mapped"))
         .twin("$P anonymous-exec"),
-    refused("library/shared-memory", LIBRARY, ":")
-        .run("$P shmat-exec")
+    // The names by which the kernel calls its own memory are no excuse.
+    refused("library/memfd-mprotect", LIBRARY, ":")
+        .run("$P memfd-exec dev/zero small later")
+        .path(PathRule::Has("memfd:dev/zero"))
+        .twin("$P shared-anonymous-exec"),
+    refused("library/memfd-of-huge-pages", LIBRARY, HUGE_PAGES)
+        .run("$P memfd-exec anon_hugepage huge at-once")
+        .path(PathRule::Has("memfd:anon_hugepage"))
+        .twin("$P huge-anonymous-exec"),
+    refused("library/memfd-of-huge-pages-mprotect", LIBRARY, HUGE_PAGES)
+        .run("$P memfd-exec SYSV00000000 huge later")
+        .path(PathRule::Has("memfd:SYSV00000000"))
+        .twin("$P huge-anonymous-exec"),
+    refused("library/loader-given-shared-memory", LIBRARY, ":")
+        .run("$P load-memory anonymous /bin/gcat $LD /fix/token")
         .path(PathRule::Any)
-        .twin("$P anonymous-exec"),
+        .twin("$LD /bin/gcat /fix/token"),
+    refused("library/loader-given-a-shared-segment", LIBRARY, ":")
+        .run("$P load-memory segment /bin/gcat $LD /fix/token")
+        .path(PathRule::Any)
+        .twin("$LD /bin/gcat /fix/token"),
     refused("library/loader-given-a-program", LIBRARY, "cp /bin/gcat $X")
         .run("$LD $X /fix/token")
         .twin("$LD /bin/gcat /fix/token"),
@@ -56,6 +76,9 @@ pub(crate) const CASES: &[Case] = &[
         .path(PathRule::Is("/fix/spare-ld.so"))
         .twin("/fix/has-elf-interpreter"),
     allowed("library/anonymous-memory", ":").run("$P anonymous-exec"),
+    allowed("library/shared-anonymous-memory", ":").run("$P shared-anonymous-exec"),
+    allowed("library/shared-segment", ":").run("$P shmat-exec"),
+    allowed("library/anonymous-huge-pages", HUGE_PAGES).run("$P huge-anonymous-exec"),
     allowed("library/image-file", ":").run("$P mmap-exec $V; $P mprotect-exec $V"),
     allowed("library/image-file-after-chmod", "chmod 700 $V").run("$P mmap-exec $V; $P mprotect-exec $V"),
     allowed("library/switched-off", "cp $T $X")

@@ -82,6 +82,10 @@ const INSTRUCTIONS: &[Bound] = &[
         6.0,
         None,
     ),
+    reported(
+        "the same for reading, by somebody's first inotify watch on the file system",
+        Value::Overhead("image-open-read without", "image-open-read unwatched"),
+    ),
     bound("exec refused, thousand instructions", Value::Thousands("refused enforcing"), 240.0, Some(165.0)),
     bound(
         "exec detected, not prevented, first of its kind",

@@ -1,7 +1,8 @@
 //! OCI bundles: an overlay of the test image and a config.json.
 
 use super::error::{During, OnFile, Result};
-use super::runtime::Upper;
+use super::runtime::{Shape, Upper};
+use super::system::run;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::fs;
@@ -43,19 +44,37 @@ impl Bundle {
         lower: &Path,
         volumes: &Volumes,
         id: &str,
-        upper: Upper,
+        shape: Shape,
         arguments: &[&str],
     ) -> Result<Bundle> {
-        let dir = work.join("bundles").join(id);
-        let layers = dir.join("layers");
+        let bundle = Bundle { tmpfs: shape == Shape::Overlay(Upper::Tmpfs), dir: work.join("bundles").join(id) };
+        let root = bundle.dir.join("rootfs");
+        fs::create_dir_all(&root).on("create", &root)?;
+        if shape == Shape::Plain {
+            run("cp", &["-a", &format!("{}/.", lower.display()), &root.to_string_lossy()])?;
+        } else {
+            bundle.mount_overlay(lower, id)?;
+        }
+        if shape.root_user() != 0 {
+            // Where that user makes files; the image's stay the host's root's.
+            for folder in ["", "drop", "tmp", "run"] {
+                let path = root.join(folder);
+                std::os::unix::fs::chown(&path, Some(shape.root_user()), Some(shape.root_user())).on("chown", &path)?;
+            }
+        }
+        let config = bundle.dir.join("config.json");
+        fs::write(&config, configuration(id, arguments, volumes, shape).to_string()).on("write", &config)?;
+        Ok(bundle)
+    }
+
+    fn mount_overlay(&self, lower: &Path, id: &str) -> Result<()> {
+        let (layers, root) = (self.dir.join("layers"), self.dir.join("rootfs"));
         fs::create_dir_all(&layers).on("create", &layers)?;
-        let bundle = Bundle { tmpfs: upper == Upper::Tmpfs, dir };
-        if bundle.tmpfs {
+        if self.tmpfs {
             mount(Some("none"), &layers, Some("tmpfs"), MsFlags::empty(), None::<&str>)
                 .during("mount a tmpfs for the upper layer")?;
         }
-        let root = bundle.dir.join("rootfs");
-        for folder in [&layers.join("upper"), &layers.join("work"), &root] {
+        for folder in [&layers.join("upper"), &layers.join("work")] {
             fs::create_dir_all(folder).on("create", folder)?;
         }
         let options = format!(
@@ -64,10 +83,7 @@ impl Bundle {
             layers = layers.display()
         );
         mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-            .during(format!("mount the overlay of {id}"))?;
-        let config = bundle.dir.join("config.json");
-        fs::write(&config, configuration(id, arguments, volumes).to_string()).on("write", &config)?;
-        Ok(bundle)
+            .during(format!("mount the overlay of {id}"))
     }
 }
 
@@ -98,9 +114,9 @@ impl Volumes {
     }
 }
 
-fn configuration(id: &str, arguments: &[&str], volumes: &Volumes) -> Value {
+fn configuration(id: &str, arguments: &[&str], volumes: &Volumes, shape: Shape) -> Value {
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": source, "options": options});
-    json!({
+    let mut written = json!({
         "ociVersion": "1.0.2",
         "hostname": id,
         "process": {
@@ -133,7 +149,19 @@ fn configuration(id: &str, arguments: &[&str], volumes: &Volumes) -> Value {
                 {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "network"},
             ],
         },
-    })
+    });
+    let more = |field: &mut Value, entry: Value| field.as_array_mut().map_or((), |list| list.push(entry));
+    match shape {
+        Shape::HostRoot => more(&mut written["mounts"], mount("/host", "bind", "/", &["rbind", "rw"])),
+        Shape::UserNamespace => {
+            more(&mut written["linux"]["namespaces"], json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": shape.root_user(), "size": 65536}]);
+            written["linux"]["uidMappings"] = map.clone();
+            written["linux"]["gidMappings"] = map;
+        }
+        Shape::Overlay(_) | Shape::Plain => {}
+    }
+    written
 }
 
 #[cfg(test)]
@@ -143,7 +171,7 @@ mod tests {
     #[test]
     fn the_volumes_are_in_the_configuration() {
         let volumes = Volumes { folder: "/w/volumes/a".into(), file: "/w/volumes/a.file".into() };
-        let text = configuration("a", &["/usr/bin/probe", "serve"], &volumes).to_string();
+        let text = configuration("a", &["/usr/bin/probe", "serve"], &volumes, Shape::Plain).to_string();
         assert!(text.contains("/w/volumes/a.file") && text.contains("\"/mooring-e2e/a\""));
     }
 }

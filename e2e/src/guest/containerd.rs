@@ -4,7 +4,7 @@ use super::HarnessError;
 use super::bundle::Volumes;
 use super::error::{During, OnFile, Result, ensure};
 use super::image::Image;
-use super::runtime::{Runtime, Upper};
+use super::runtime::{Runtime, Shape, Upper};
 use super::session::Session;
 use super::system::{Ended, poll, run_within, signal, wait_within};
 use nix::sys::signal::Signal;
@@ -102,7 +102,8 @@ impl Runtime for Containerd {
         &[Upper::Ext4]
     }
 
-    fn start(&self, id: &str, _upper: Upper) -> Result<Session> {
+    fn start(&self, id: &str, shape: Shape) -> Result<Session> {
+        ensure(matches!(shape, Shape::Overlay(_)), || format!("ctr makes no container of the shape {shape:?}"))?;
         Session::open(&mut self.run_command(id, false, &["/usr/bin/probe", "serve"])?)
     }
 

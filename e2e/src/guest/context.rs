@@ -4,7 +4,7 @@ use super::containerd::Containerd;
 use super::error::{During, HarnessError, OnFile, Result};
 use super::image::Image;
 use super::oci::OciRuntime;
-use super::runtime::{Runtime, Upper};
+use super::runtime::{Runtime, Shape, Upper};
 use super::session::Session;
 use super::system;
 use nix::mount::{MsFlags, mount};
@@ -76,7 +76,12 @@ impl Context {
 
     /// Starts a container that takes scripts; it is removed on drop.
     pub(crate) fn container(&self, id: &str, upper: Upper) -> Result<Running<'_>> {
-        let session = self.runtime.start(id, upper)?;
+        self.container_of(id, Shape::Overlay(upper))
+    }
+
+    /// The same, of any shape.
+    pub(crate) fn container_of(&self, id: &str, shape: Shape) -> Result<Running<'_>> {
+        let session = self.runtime.start(id, shape)?;
         Ok(Running { context: self, id: id.to_owned(), session })
     }
 }

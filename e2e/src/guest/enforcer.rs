@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The default place of its pins.
 pub(crate) const PINS: &str = "/sys/fs/bpf/mooring";
 /// How long it may take to start, here where every instruction is emulated.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Default)]
 struct Heard {

@@ -21,6 +21,31 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         why: "before 6.10 an overlay has no O_TMPFILE; the case on a volume runs",
     },
     Excuse {
+        case: "copy-up/flags",
+        applies: |kernel, _| kernel < (6, 17),
+        why: "before 6.17 no hook is for chattr: its first execution waits for a comparison",
+    },
+    Excuse {
+        case: "plain-root",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
+        case: "user-namespace",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
+        case: "host-root-as-a-volume",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
+        case: "host-root-as-a-volume-under-volume-binaries",
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    },
+    Excuse {
         case: "every-other-runc-20-times",
         applies: |_, runtime| runtime != RuntimeKind::Runc,
         why: "the run with runc drives each of them",

@@ -11,6 +11,7 @@ mod excused;
 mod image;
 mod oci;
 mod profiles;
+mod recorded;
 mod report;
 mod runtime;
 mod session;

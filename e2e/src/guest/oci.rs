@@ -3,7 +3,7 @@
 use super::bundle::{Bundle, Volumes};
 use super::error::{Result, ensure};
 use super::image::Image;
-use super::runtime::{Runtime, Upper};
+use super::runtime::{Runtime, Shape, Upper};
 use super::session::Session;
 use super::system::{Ended, run_within};
 use std::cell::RefCell;
@@ -49,9 +49,9 @@ impl OciRuntime {
         Ok(ended.output)
     }
 
-    fn bundle(&self, id: &str, upper: Upper, arguments: &[&str]) -> Result<String> {
+    fn bundle(&self, id: &str, shape: Shape, arguments: &[&str]) -> Result<String> {
         let volumes = Volumes::make(&self.work, id, &self.image.path("/fix/tiny"))?;
-        let bundle = Bundle::make(&self.work, &self.image.root, &volumes, id, upper, arguments)?;
+        let bundle = Bundle::make(&self.work, &self.image.root, &volumes, id, shape, arguments)?;
         let dir = bundle.dir.to_string_lossy().into_owned();
         self.bundles.borrow_mut().insert(id.to_owned(), bundle);
         Ok(dir)
@@ -63,13 +63,13 @@ impl Runtime for OciRuntime {
         &[Upper::Ext4, Upper::Tmpfs]
     }
 
-    fn start(&self, id: &str, upper: Upper) -> Result<Session> {
-        let dir = self.bundle(id, upper, &["/usr/bin/probe", "serve"])?;
+    fn start(&self, id: &str, shape: Shape) -> Result<Session> {
+        let dir = self.bundle(id, shape, &["/usr/bin/probe", "serve"])?;
         Session::open(&mut self.command(&["run", "-d", "--bundle", &dir, id]))
     }
 
     fn start_command(&self, id: &str, arguments: &[&str]) -> Result<()> {
-        let dir = self.bundle(id, Upper::Ext4, arguments)?;
+        let dir = self.bundle(id, Shape::Overlay(Upper::Ext4), arguments)?;
         self.must(&["run", "-d", "--bundle", &dir, id]).map(drop)
     }
 

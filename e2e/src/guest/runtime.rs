@@ -13,13 +13,33 @@ pub(crate) enum Upper {
     Tmpfs,
 }
 
+/// How a container is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Over an overlay of the image, as engines make it.
+    Overlay(Upper),
+    /// In a copy of the image: no overlay.
+    Plain,
+    /// In a user namespace whose root is user 100000 of the host.
+    UserNamespace,
+    /// With the host's `/` as the volume `/host`.
+    HostRoot,
+}
+
+impl Shape {
+    /// The host's user that is the container's root.
+    pub(crate) fn root_user(self) -> u32 {
+        if self == Shape::UserNamespace { 100_000 } else { 0 }
+    }
+}
+
 /// A way to start containers of the test image.
 pub(crate) trait Runtime {
     /// The upper layers that it can have.
     fn uppers(&self) -> &'static [Upper];
 
     /// Starts a container whose first process serves scripts.
-    fn start(&self, id: &str, upper: Upper) -> Result<Session>;
+    fn start(&self, id: &str, shape: Shape) -> Result<Session>;
 
     /// Starts a container that runs `arguments`, detached.
     fn start_command(&self, id: &str, arguments: &[&str]) -> Result<()>;

@@ -70,14 +70,13 @@ __noinline __u64 find_volume(__u64 cgroup, __u32 dev, __u64 start)
 
 static __always_inline void classify_overlay(struct target *target)
 {
-	struct mark_key key;
+	struct marked marked = {.address = (__u64)target->inode, .inode = target->number, .dev = target->dev};
 
 	if (!upper_of(target->inode)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
-	mark_key_of(target->inode, target->dev, target->number, &key);
-	if (is_clean(&key)) {
+	if (is_clean(&marked)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
@@ -109,6 +108,32 @@ static __always_inline void classify(struct subject *subject, struct target *tar
 	}
 	target->volume = find_volume(subject->cgroup, target->dev, value_of(target->dentry));
 	target->file_class = target->volume ? CLASS_VOLUME_BINARY : CLASS_FOREIGN_MOUNT;
+}
+
+/* What hugetlb_file_setup() calls the file behind anonymous huge pages. A memfd's name begins with "memfd:", whatever its maker wrote. */
+static const char ANONYMOUS_HUGE_PAGES[] = "anon_hugepage";
+
+/*
+ * Memory that the kernel keeps in a file of its own, on an internal mount, and gives nobody a descriptor of: shared anonymous
+ * memory and System V segments (private inodes), anonymous huge pages. It is memory, not a file that somebody dropped. A memfd
+ * is on the same superblocks, but its inode is not private.
+ */
+static __always_inline bool is_kernel_memory(struct inode *inode, struct dentry *dentry)
+{
+	unsigned long magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	char name[sizeof(ANONYMOUS_HUGE_PAGES) + 1] = {};
+	char different = 0;
+
+	if (!(BPF_CORE_READ(inode, i_sb, s_flags) & SB_KERNMOUNT) || (magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC))
+		return false;
+	if (BPF_CORE_READ(inode, i_flags) & S_PRIVATE)
+		return true;
+	if (magic != HUGETLBFS_MAGIC)
+		return false;
+	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(dentry, d_name.name));
+	for (unsigned int i = 0; i < sizeof(ANONYMOUS_HUGE_PAGES); i++)
+		different |= name[i] ^ ANONYMOUS_HUGE_PAGES[i];
+	return !different;
 }
 
 /* Is the program that the current task runs not of the container's root? */

@@ -19,11 +19,10 @@ static __always_inline __u64 member_of(struct tables *tables, struct subject *su
 static __always_inline void ask_for_proof(struct scratch *scratch)
 {
 	struct request *request = &scratch->request;
+	struct marked marked = {.address = request->inode, .inode = request->number, .dev = request->dev};
 	struct lifecycle_record *record;
-	struct mark_key key;
 
-	mark_key_of((struct inode *)request->inode, request->dev, request->number, &key);
-	if (!ask_for_comparison(&key))
+	if (!ask_for_comparison(&marked))
 		return;
 	record = reserve_lifecycle(LIFECYCLE_PROVE);
 	if (!record)

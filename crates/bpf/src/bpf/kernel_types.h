@@ -45,7 +45,7 @@ enum bpf_func_id___known {
 	BPF_FUNC_task_pt_regs___known = 175,
 };
 
-/* include/uapi/asm-generic/mman-common.h, include/linux/fs.h, include/linux/mm.h, include/uapi/linux/stat.h, magic.h */
+/* include/uapi/asm-generic/mman-common.h, include/linux/fs.h, include/linux/mm.h, include/uapi/linux/stat.h, mman.h, magic.h */
 #define PROT_EXEC 0x4
 #define FMODE_WRITE 0x2
 #define FMODE_EXEC_FLAG 0x20 /* __FMODE_EXEC, in file->f_flags */
@@ -54,7 +54,11 @@ enum bpf_func_id___known {
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define SB_KERNMOUNT (1 << 22)
+#define S_PRIVATE (1 << 9)
+#define MAP_ANONYMOUS 0x20
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
 
 #define EPERM 1
 #define PATH_MAX 4096
@@ -92,6 +96,7 @@ struct super_block {
 
 struct inode {
 	__u16 i_mode;
+	unsigned int i_flags;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
@@ -99,7 +104,7 @@ struct inode {
 	struct hlist_head i_dentry;
 };
 
-/* i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
+/* Also a number at offset 0, which word_at() borrows. i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
 struct timespec64 {
 	__s64 tv_sec;
 };
@@ -145,6 +150,7 @@ struct file {
 	unsigned int f_flags;
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;
 };
 
 /* fs/file_table.c: a file that overlayfs opened for a mapping; user_path is what the process opened (6.5 and later). */

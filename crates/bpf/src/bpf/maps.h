@@ -92,16 +92,16 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct mark_key);
-	__type(value, __u64); /* enum written_state */
+	__type(key, __u64);
+	__type(value, struct mark); /* enum written_state */
 } written_marks SEC(".maps");
 
 /* Same content as the image's: metadata changed while there was no upper, or compared by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct mark_key);
-	__type(value, __u64); /* enum clean_state */
+	__type(key, __u64);
+	__type(value, struct mark); /* enum clean_state */
 } clean_marks SEC(".maps");
 
 /* 1 once a file without a known lower was compared. */
@@ -116,8 +116,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct mark_key);
-	__type(value, __u64);
+	__type(key, __u64);
+	__type(value, struct mark);
 } asked_comparisons SEC(".maps");
 
 struct {

@@ -142,9 +142,13 @@ int BPF_PROG(mooring_file_open, struct file *file)
 		return answer(open_for_execution(file));
 	if (!(file->f_mode & FMODE_WRITE))
 		return 0;
+	/* Whoever is in force: a written mark only makes the answer stricter. */
 	inode = file->f_inode;
-	if (is_overlay_file(inode) && is_in_force())
-		mark_written(inode);
+	if (is_overlay_file(inode)) {
+		struct marked marked = {.address = (__u64)inode, .inode = inode->i_ino, .dev = inode->i_sb->s_dev};
+
+		mark_written(inode, &marked);
+	}
 	return 0;
 }
 
@@ -174,10 +178,14 @@ static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry
 SEC("lsm/mmap_file")
 int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
-	if (!(prot & PROT_EXEC) || !file)
+	/* Anonymous memory has a file where it is of huge pages, and it is never one that a descriptor was given for. */
+	if (!(prot & PROT_EXEC) || !file || (flags & MAP_ANONYMOUS))
 		return 0;
 	/* Devices are mapped with PROT_EXEC by drivers and for anonymous memory; they hold no program. */
 	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)
+		return 0;
+	/* Attached by shmat(), which has data of its own in the file; one that was opened by /proc/PID/map_files has none. */
+	if (file->private_data && is_kernel_memory(file->f_inode, file->f_path.dentry))
 		return 0;
 	return answer(judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt));
 }
@@ -235,29 +243,31 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	}
 	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
 	inode = file->f_path.dentry->d_inode;
-	if (!inode)
+	if (!inode || is_kernel_memory(inode, file->f_path.dentry))
 		return 0;
 	return answer(judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt));
 }
 
 static __always_inline void metadata_changes(struct dentry *dentry)
 {
-	struct inode *inode = dentry->d_inode;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct marked marked = {};
 
-	if (inode && is_overlay_file(inode) && is_in_force())
-		mark_clean_before_copy_up(inode);
+	if (find_overlay_file(inode, &marked) && is_in_force())
+		mark_clean_before_copy_up(inode, &marked);
 }
 
 static __always_inline void attributes_change(struct dentry *dentry, struct iattr *attributes)
 {
-	struct inode *inode = dentry->d_inode;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct marked marked = {};
 
-	if (!inode || !is_overlay_file(inode) || !is_in_force())
+	if (!find_overlay_file(inode, &marked) || !is_in_force())
 		return;
 	if (attributes->ia_valid & ATTR_SIZE)
-		mark_written(inode);
+		mark_written(inode, &marked);
 	else
-		mark_clean_before_copy_up(inode);
+		mark_clean_before_copy_up(inode, &marked);
 }
 
 /* Some hooks got another first argument with time; the agent finds in the kernel's BTF where the dentry is. */
@@ -291,6 +301,29 @@ int mooring_inode_removexattr(__u64 *ctx)
 	return 0;
 }
 
+/* 6.2 and later; before, an ACL is set as an attribute. */
+SEC("lsm/inode_set_acl")
+int mooring_inode_set_acl(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+SEC("lsm/inode_remove_acl")
+int mooring_inode_remove_acl(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[1]);
+	return 0;
+}
+
+/* 6.17 and later: chattr. */
+SEC("lsm/inode_file_setattr")
+int mooring_inode_file_setattr(__u64 *ctx)
+{
+	metadata_changes((struct dentry *)ctx[0]);
+	return 0;
+}
+
 SEC("lsm/inode_link")
 int BPF_PROG(mooring_inode_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
 {
@@ -310,12 +343,10 @@ int BPF_PROG(mooring_inode_rename, struct inode *old_dir, struct dentry *old_den
 SEC("lsm/inode_free_security")
 int BPF_PROG(mooring_inode_free_security, struct inode *inode)
 {
-	struct mark_key key;
+	struct marked marked = {};
 
-	if (!is_overlay_file(inode))
-		return 0;
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	bpf_map_delete_elem(&clean_marks, &key);
+	if (find_overlay_file(inode, &marked))
+		bpf_map_delete_elem(&clean_marks, &marked.address);
 	return 0;
 }
 
@@ -376,10 +407,8 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 fd = ctx->args[0], step = ctx->args[1];
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 written = step == PROVE_REFUTE ? COMPARED_AND_DIFFERENT : WRITTEN;
-	__u64 compared_now = COMPARED_NOW;
 	__u32 zero = 0, one = 1;
-	struct mark_key key;
+	struct marked marked = {};
 	struct inode *inode, *lower, *upper;
 	struct file **table;
 	struct file *file = NULL;
@@ -391,30 +420,29 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	if (!file)
 		return -1;
 	inode = BPF_CORE_READ(file, f_inode);
-	if (!inode || BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+	if (!find_overlay_file(inode, &marked))
 		return -1;
-	mark_key_of(inode, BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino), &key);
 	if (step == PROVE_REFUTE) {
-		bpf_map_delete_elem(&clean_marks, &key);
-		return bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY) ? -3 : 0;
+		bpf_map_delete_elem(&clean_marks, &marked.address);
+		return set_mark(&written_marks, &marked, COMPARED_AND_DIFFERENT) ? 0 : -3;
 	}
 	/* While the entry is there, no writer has passed unseen. */
 	if (step == PROVE_COMMIT)
-		return bpf_map_lookup_elem(&clean_marks, &key) && mark_clean(&key) ? 0 : -2;
+		return mark_in(&clean_marks, &marked) && mark_clean(&marked) ? 0 : -2;
 	/* It is compared with this file of the image; a path that was given to another file meanwhile proves nothing. */
 	lower = lower_inode_of(inode);
 	if (lower && (BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3]))
 		return -3;
 	if (!lower)
 		bpf_map_update_elem(&lowerless_marks, &zero, &one, BPF_ANY);
-	if (bpf_map_update_elem(&clean_marks, &key, &compared_now, BPF_ANY))
+	if (!set_mark(&clean_marks, &marked, COMPARED_NOW))
 		return -3;
-	bpf_map_delete_elem(&written_marks, &key);
+	bpf_map_delete_elem(&written_marks, &marked.address);
 	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */
 	upper = BPF_CORE_READ(upper_of(inode), d_inode);
 	if (BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0)) {
-		bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
-		bpf_map_delete_elem(&clean_marks, &key);
+		set_mark(&written_marks, &marked, WRITTEN);
+		bpf_map_delete_elem(&clean_marks, &marked.address);
 		return -2;
 	}
 	return 0;

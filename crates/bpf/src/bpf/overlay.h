@@ -3,8 +3,7 @@
 #ifndef MOORING_OVERLAY_H
 #define MOORING_OVERLAY_H
 
-#include "maps.h"
-#include <bpf/bpf_core_read.h>
+#include "task.h"
 
 /* struct ovl_inode is in the module's BTF only where modules have BTF; __upperdentry follows vfs_inode in every version. */
 static __always_inline struct dentry *upper_of(struct inode *inode)
@@ -74,6 +73,18 @@ static __always_inline struct inode *lower_inode_of(struct inode *inode)
 	return lower;
 }
 
+/* The same question without a helper, where that can be: every open for writing asks it. */
+static __always_inline bool has_lower(struct inode *inode)
+{
+	const void *entry;
+
+	if (!bpf_core_field_exists(struct ovl_inode, oe))
+		return lower_inode_of(inode) != NULL;
+	entry = (void *)word_at(inode,
+				bpf_core_field_offset(struct ovl_inode, oe) - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	return entry && (__u32)word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower)) > 0;
+}
+
 /* Names of a hard-linked file that are looked at, up to 5.18, for the one that came from the image. */
 #define ALIASES 8
 
@@ -114,22 +125,35 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 	lower->root = BPF_CORE_READ(mnt, mnt_root);
 }
 
-static __always_inline void mark_key_of(struct inode *inode, __u32 dev, __u64 number, struct mark_key *key)
+/* Whose mark is asked for. */
+struct marked {
+	__u64 address;
+	__u64 inode;
+	__u32 dev;
+};
+
+static __always_inline struct mark *mark_in(void *marks, struct marked *marked)
 {
-	key->address = (__u64)inode;
-	key->inode = number;
-	key->dev = dev;
-	key->zero = 0;
+	struct mark *mark = bpf_map_lookup_elem(marks, &marked->address);
+
+	return mark && mark->inode == marked->inode && mark->dev == marked->dev ? mark : NULL;
 }
 
-static __always_inline bool is_clean(struct mark_key *key)
+static __always_inline bool set_mark(void *marks, struct marked *marked, __u64 state)
 {
-	__u64 *clean;
+	struct mark mark = {.inode = marked->inode, .dev = marked->dev, .state = state};
 
-	if (bpf_map_lookup_elem(&written_marks, key))
+	return !bpf_map_update_elem(marks, &marked->address, &mark, BPF_ANY);
+}
+
+static __always_inline bool is_clean(struct marked *marked)
+{
+	struct mark *clean;
+
+	if (mark_in(&written_marks, marked))
 		return false;
-	clean = bpf_map_lookup_elem(&clean_marks, key);
-	return clean && *clean == CLEAN;
+	clean = mark_in(&clean_marks, marked);
+	return clean && clean->state == CLEAN;
 }
 
 /* Has a file without a known lower ever been compared? Most never are, and writers of new files need not look for a mark. */
@@ -145,65 +169,69 @@ static __always_inline bool has_lowerless_marks(void)
  * Content may change from here on. A file that no layer of the image has needs no mark, it is new, unless it was compared with
  * one or just is. Only a comparison takes the mark away.
  */
-static __always_inline void mark_written(struct inode *inode)
+static __always_inline void mark_written(struct inode *inode, struct marked *marked)
 {
-	__u64 written = WRITTEN, *state;
-	struct mark_key key;
+	struct mark *written = mark_in(&written_marks, marked);
 
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	if (!lower_inode_of(inode) && !(has_lowerless_marks() && bpf_map_lookup_elem(&clean_marks, &key)))
-		return;
 	/* Whoever takes the mark away looks afterwards whether somebody has the file open for writing, as this one has. */
-	state = bpf_map_lookup_elem(&written_marks, &key);
-	if (state && *state == WRITTEN)
+	if (written && written->state == WRITTEN)
 		return;
-	bpf_map_update_elem(&written_marks, &key, &written, BPF_ANY);
-	bpf_map_delete_elem(&clean_marks, &key);
+	if (!has_lower(inode) && !(has_lowerless_marks() && mark_in(&clean_marks, marked)))
+		return;
+	set_mark(&written_marks, marked, WRITTEN);
+	bpf_map_delete_elem(&clean_marks, &marked->address);
 }
 
 /* A clean mark beside a written one could outlive it. */
-static __always_inline bool mark_clean(struct mark_key *key)
+static __always_inline bool mark_clean(struct marked *marked)
 {
-	__u64 clean = CLEAN;
-
-	if (bpf_map_lookup_elem(&written_marks, key))
+	if (mark_in(&written_marks, marked))
 		return false;
-	bpf_map_update_elem(&clean_marks, key, &clean, BPF_ANY);
-	if (!bpf_map_lookup_elem(&written_marks, key))
+	set_mark(&clean_marks, marked, CLEAN);
+	if (!mark_in(&written_marks, marked))
 		return true;
-	bpf_map_delete_elem(&clean_marks, key);
+	bpf_map_delete_elem(&clean_marks, &marked->address);
 	return false;
 }
 
 /* Metadata is about to change. Only while there is no upper is the content known to be the image's. */
-static __always_inline void mark_clean_before_copy_up(struct inode *inode)
+static __always_inline void mark_clean_before_copy_up(struct inode *inode, struct marked *marked)
 {
-	struct mark_key key;
-
-	if (upper_of(inode))
-		return;
-	mark_key_of(inode, inode->i_sb->s_dev, inode->i_ino, &key);
-	mark_clean(&key);
+	if (!upper_of(inode))
+		mark_clean(marked);
 }
 
 /* An answer that has not come in this time is asked for again: the agent may have been restarted. */
 #define COMPARISON_NS (1000ULL * 1000 * 1000)
 
-static __always_inline bool ask_for_comparison(struct mark_key *key)
+static __always_inline bool ask_for_comparison(struct marked *marked)
 {
 	__u64 now = bpf_ktime_get_ns();
-	__u64 *written = bpf_map_lookup_elem(&written_marks, key);
-	__u64 *asked = bpf_map_lookup_elem(&asked_comparisons, key);
+	struct mark *written = mark_in(&written_marks, marked);
+	struct mark *asked = mark_in(&asked_comparisons, marked);
 
-	if ((written && *written == COMPARED_AND_DIFFERENT) || (asked && now - *asked < COMPARISON_NS))
+	if ((written && written->state == COMPARED_AND_DIFFERENT) || (asked && now - asked->state < COMPARISON_NS))
 		return false;
-	bpf_map_update_elem(&asked_comparisons, key, &now, BPF_ANY);
+	set_mark(&asked_comparisons, marked, now);
 	return true;
 }
 
 static __always_inline bool is_overlay_file(struct inode *inode)
 {
 	return inode && inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC && (inode->i_mode & S_IFMT) == S_IFREG;
+}
+
+/* The same of any address. The verifier takes milliseconds over each field of a pointer that it knows: seldom used programs use helpers. */
+static __always_inline bool find_overlay_file(struct inode *inode, struct marked *marked)
+{
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+		return false;
+	marked->address = value_of(inode);
+	marked->inode = BPF_CORE_READ(inode, i_ino);
+	marked->dev = BPF_CORE_READ(sb, s_dev);
+	return true;
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "kernel_types.h"
 
-#define MOORING_WIRE_VERSION 1
+#define MOORING_WIRE_VERSION 2
 
 /* Names (paths) fill their buffer from the right, with zeros before them: they are built from the leaf towards the root. */
 #define NAME_LEN 256
@@ -114,12 +114,15 @@ struct volume {
 	__u32 zero;
 };
 
-/* An overlay inode. Its number alone is not unique: hard links of a lower layer share it. */
-struct mark_key {
-	__u64 address;
+/*
+ * What is known of an overlay inode, by its address. Another inode may come to live there: the mark counts for this one. (Its
+ * number alone is not unique: hard links of a lower layer share it.)
+ */
+struct mark {
 	__u64 inode;
 	__u32 dev;
 	__u32 zero;
+	__u64 state;
 };
 
 /* In clean_marks. */
@@ -232,6 +235,7 @@ struct wire_types {
 	struct rules rules;
 	struct path_key path_key;
 	struct path_rule path_rule;
+	struct mark mark;
 	struct violation_record violation_record;
 	struct lifecycle_record lifecycle_record;
 	enum file_class file_class;

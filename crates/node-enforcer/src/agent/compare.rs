@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::statfs::fstatfs;
+use nix::sys::statfs::statfs;
 
 use crate::containers::{Container, FileId, identity_of};
 
 /// Larger files stay what they are: modified.
 const BYTES_MAX: u64 = 256 << 20;
+/// A comparison that takes longer is given up: the file stays what it is.
+const TIME_MAX: Duration = Duration::from_secs(10);
 /// Files that wait; more are asked for again by the next exec after a write.
 const WAITING_MAX: usize = 1024;
 /// Entries of the image's layers that are looked through for one file.
@@ -123,14 +126,18 @@ fn open_in(root: &Path, path: &Path) -> io::Result<File> {
 /// # Errors
 /// When either cannot be opened, is no regular file, is too large, or lies on a file system that cannot be trusted to answer.
 fn open_pair(wanted: &Wanted) -> io::Result<Pair> {
-    let file = open_in(&wanted.container.root.path, &wanted.path)?;
+    // Before anything there is opened, which could hang.
+    let root = &wanted.container.root;
+    for layer in root.lower_dirs.iter().chain(&root.upper_dir) {
+        if REMOTE.contains(&statfs(layer).map_err(io::Error::from)?.filesystem_type().0) {
+            return Err(io::Error::other("a layer lies on a network or FUSE file system"));
+        }
+    }
+    let file = open_in(&root.path, &wanted.path)?;
     let (lower, lower_id) = open_lower(wanted)?;
     let (ours, theirs) = (file.metadata()?, lower.metadata()?);
     if !ours.is_file() || !theirs.is_file() || ours.len() > BYTES_MAX {
         return Err(io::Error::other("no regular file, or too large to compare"));
-    }
-    if REMOTE.contains(&fstatfs(&lower)?.filesystem_type().0) {
-        return Err(io::Error::other("the image lies on a network or FUSE file system"));
     }
     Ok(Pair { file, lower, lower_id })
 }
@@ -180,8 +187,12 @@ fn same_content(mut one: &File, mut other: &File) -> io::Result<bool> {
     if one.metadata()?.len() != other.metadata()?.len() {
         return Ok(false);
     }
+    let begun = Instant::now();
     let (mut ours, mut theirs) = (vec![0_u8; 64 << 10], vec![0_u8; 64 << 10]);
     loop {
+        if begun.elapsed() > TIME_MAX {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
         let length = one.read(&mut ours)?;
         if length == 0 {
             return Ok(other.read(&mut theirs)? == 0);

@@ -8,6 +8,7 @@ mod membership;
 mod output;
 mod proofs;
 mod reporter;
+mod room;
 mod roster;
 mod run;
 

@@ -7,7 +7,7 @@ use mooring_crd::DriftEvent;
 
 use crate::report::{write_json, write_text, write_yaml};
 
-/// How events and answers are printed.
+/// How events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.

@@ -110,6 +110,11 @@ impl Roster {
         self.resolve(Unresolved { cgroup, path, maker: (maker != 0).then_some(maker), tries: 0 })
     }
 
+    /// Whether a container's cgroup is no longer there, though nobody has told.
+    pub(super) fn is_gone(&self, cgroup: u64) -> bool {
+        self.known.get(&cgroup).is_none_or(|known| !self.finder.is_there(&known.container))
+    }
+
     /// A cgroup is gone.
     pub(super) fn released(&mut self, cgroup: u64) -> Option<Known> {
         self.unresolved.retain(|unresolved| unresolved.cgroup != cgroup);

@@ -1,16 +1,17 @@
 //! The loop: kernel records, policy edits, signals, and what is due.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
+use mooring_bpf::wire::MAX_CONTAINERS;
 use mooring_policy::{NodeDefaults, RuleSet, SlotMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -19,14 +20,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::output::Format;
 use super::proofs::Proofs;
 use super::reporter::Reporter;
+use super::room::{Shortage, members_with_room};
 use super::roster::Roster;
 use crate::check;
 use crate::kernel::pins::Pins;
-use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Members, Record, Tables};
+use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Record, Tables};
 use crate::policies::{self, LoadErrors, PolicySet, Watch, WatchError};
 
-/// How long an edit may still be going on before the folder is read.
+/// How long nothing must happen in the folder before it is read, and how long that is waited for.
 const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE_MOST: Duration = Duration::from_millis(500);
 /// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
 const SLEEP_BUSY: u16 = 20;
 const SLEEP_DUE: u16 = 200;
@@ -102,7 +105,7 @@ pub struct Agent {
     roster: Roster,
     reporter: Reporter,
     proofs: Proofs,
-    unprotected: u64,
+    shortage: Shortage,
 }
 
 type Queue<T> = Rc<RefCell<VecDeque<T>>>;
@@ -119,9 +122,16 @@ impl Agent {
         let watch = Watch::new(&options.policies);
         let policies = policies::load(&options.policies, NodeDefaults::default())?;
         check::prerequisites()?;
-        pass_self_test()?;
+        check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
-        let kernel = Kernel::load(&LoadOptions { pins: Some(pins) })?;
+        let _alone = pins.start_alone()?;
+        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
+        if let Err(error) = pass_self_test(&mut kernel, &options.pin_dir) {
+            if let Err(left) = kernel.withdraw() {
+                eprintln!("programs that failed the self-test could not be taken down: {left}");
+            }
+            return Err(error);
+        }
         let mut agent = Self {
             signals,
             watch: watch?,
@@ -133,19 +143,19 @@ impl Agent {
             reporter: Reporter::new(options.node.clone(), options.format),
             proofs: Proofs::start().map_err(system("start the comparing thread"))?,
             options,
-            unprotected: 0,
+            shortage: Shortage::none(),
         };
         let found = agent.roster.scan();
         agent.bring_into_force()?;
         for cgroup in found {
-            agent.enter(cgroup);
-            if let Some(known) = agent.roster.get(cgroup) {
-                agent.proofs.adopt(&known.container);
-            }
+            agent.adopt(cgroup);
         }
         // Once more: what was made between the first look and the tables' coming into force.
         for cgroup in agent.roster.scan() {
-            agent.enter(cgroup);
+            agent.adopt(cgroup);
+        }
+        if let Err(error) = agent.kernel.retire_other_versions() {
+            eprintln!("what another version of the agent has in force stays so, beside this one: {error}");
         }
         agent.say_enforcing();
         Ok(agent)
@@ -159,7 +169,8 @@ impl Agent {
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
-        let mut edited = None::<Instant>;
+        // The first and the last change since the folder was read.
+        let mut edited = None::<(Instant, Instant)>;
         loop {
             let ends = self.wait(edited.is_some())?;
             // The ring buffers have one reader: whoever is in force.
@@ -170,7 +181,7 @@ impl Agent {
             drop(ring.consume());
             let happened: Vec<_> = lifecycle.borrow_mut().drain(..).collect();
             for event in happened {
-                self.follow(event)?;
+                self.follow(event);
             }
             for cgroup in self.roster.look_again() {
                 self.resolved(cgroup);
@@ -179,19 +190,23 @@ impl Agent {
             for record in reported {
                 self.reporter.reported(record, &self.roster);
             }
+            self.try_what_found_no_room();
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if ends {
                 return Ok(());
             }
             match self.watch.drain() {
-                Ok(true) => edited = Some(Instant::now()),
+                Ok(true) => {
+                    let now = Instant::now();
+                    edited = Some((edited.map_or(now, |(first, _)| first), now));
+                }
                 Ok(false) => {}
                 Err(error) => eprintln!("{error}; the policies in force stay"),
             }
-            if edited.is_some_and(|edited| edited.elapsed() >= SETTLE) {
+            if edited.is_some_and(|(first, last)| last.elapsed() >= SETTLE || first.elapsed() >= SETTLE_MOST) {
                 edited = None;
-                self.reload()?;
+                self.reload();
             }
         }
     }
@@ -220,15 +235,66 @@ impl Agent {
         let Some(known) = self.roster.get_mut(cgroup) else { return };
         let member = known.member(&self.rules, &self.options.node);
         for (path, target) in known.targets(&self.rules, member) {
-            if let Some((alias, masks)) = self.rules.prohibit_alias(&path, &target)
-                && let Err(error) = self.kernel.set_path(&alias, masks)
-            {
+            let (alias, error) = match self.rules.prohibit_alias(&path, &target) {
+                Ok(None) => continue,
+                Ok(Some((alias, masks))) => match self.kernel.set_path(&alias, masks) {
+                    Ok(()) => continue,
+                    Err(error) => (alias, error.to_string()),
+                },
+                Err(error) => (error.alias.clone(), error.to_string()),
+            };
+            if self.shortage.alias_left_out(alias.as_str()) {
                 eprintln!("{path} is not prohibited by its link's name in container {}: {error}", known.container.id);
             }
         }
-        if let Err(error) = self.kernel.enter(&known.container, member.bits(), known.started) {
-            self.unprotected += 1;
-            eprintln!("container {} is unprotected ({} so far): {error}", known.container.id, self.unprotected);
+        match self.kernel.enter(&known.container, member.bits(), known.started) {
+            Ok(()) => {
+                if self.shortage.no_longer(cgroup) {
+                    eprintln!("container {} is protected: there is room for it now", known.container.id);
+                }
+            }
+            Err(error) => {
+                if self.shortage.left_out(cgroup) {
+                    let (id, number) = (&known.container.id, self.shortage.unprotected());
+                    eprintln!(
+                        "container {id} is unprotected, as {number} now are: a node has room for {MAX_CONTAINERS} containers ({error})"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A container that was there before it was looked for: what it has copied up by now nobody saw.
+    fn adopt(&mut self, cgroup: u64) {
+        self.enter(cgroup);
+        if let Some(known) = self.roster.get(cgroup) {
+            self.proofs.adopt(&known.container);
+        }
+    }
+
+    /// Containers and aliases that found the tables full, in case something else is gone.
+    fn try_what_found_no_room(&mut self) {
+        for cgroup in self.shortage.due() {
+            // The programs tell only of the end of those that they know.
+            if self.roster.is_gone(cgroup) {
+                self.released(cgroup);
+                continue;
+            }
+            self.enter(cgroup);
+        }
+        if self.shortage.may_cover_more()
+            && let Err(error) = self.bring_into_force()
+        {
+            eprintln!("what found no room stays left out: {error}");
+        }
+    }
+
+    fn released(&mut self, cgroup: u64) {
+        self.shortage.no_longer(cgroup);
+        if let Some(known) = self.roster.released(cgroup) {
+            self.shortage.released();
+            self.kernel.forget(&known.container);
+            self.reporter.forget(&known.container);
         }
     }
 
@@ -237,37 +303,45 @@ impl Agent {
         self.reporter.resolved(&self.roster);
     }
 
-    fn unknown_member(&self) -> u64 {
-        let every: SlotMask = self.rules.policies().iter().map(|policy| policy.slot).collect();
+    fn unknown_member(&self, rules: &RuleSet) -> u64 {
+        let every: SlotMask = rules.policies().iter().map(|policy| policy.slot).collect();
         match self.options.unknown_containers {
             UnknownContainers::DenyDrift => every.bits(),
-            UnknownContainers::Allow => every.bits() & !self.rules.prevents().bits(),
+            UnknownContainers::Allow => every.bits() & !rules.prevents().bits(),
         }
     }
 
     fn bring_into_force(&mut self) -> Result<(), KernelError> {
         let generation = (u64::from(self.kernel.instance()) << 32) | (self.revision + 1);
         let mut rules = self.policies.rules.clone();
+        let mut left_out = BTreeSet::new();
         for known in self.roster.all_mut() {
             let member = known.member(&rules, &self.options.node);
             for (path, target) in known.targets(&rules, member) {
-                rules.prohibit_alias(&path, &target);
+                let Err(error) = rules.prohibit_alias(&path, &target) else { continue };
+                if self.shortage.alias_left_out(error.alias.as_str()) {
+                    let id = &known.container.id;
+                    eprintln!("{path} is not prohibited by its link's name in container {id}: {error}");
+                }
+                left_out.insert(error.alias.as_str().to_owned());
             }
         }
-        self.rules = rules;
-        let tables = Tables::encode(&self.rules, generation, self.unknown_member());
-        let mut members: Members = self
+        let tables = Tables::encode(&rules, generation, self.unknown_member(&rules));
+        let mut masks: BTreeMap<u64, u64> = self
             .roster
             .all()
-            .map(|(cgroup, known)| (cgroup, known.member(&self.rules, &self.options.node).bits()))
+            .map(|(cgroup, known)| (cgroup, known.member(&rules, &self.options.node).bits()))
             .collect();
         // Cgroups that turned out to be no containers stay out; whatever else nobody can describe now is unknown, and judged so.
-        for cgroup in self.kernel.entered() {
-            if !members.contains_key(&cgroup) && self.kernel.member(cgroup).unwrap_or_default() == Some(0) {
-                members.insert(cgroup, 0);
+        let entered = self.kernel.entered();
+        for cgroup in &entered {
+            if !masks.contains_key(cgroup) && self.kernel.member(*cgroup).unwrap_or_default() == Some(0) {
+                masks.insert(*cgroup, 0);
             }
         }
-        self.kernel.enforce(&tables, &members)?;
+        self.kernel.enforce(&tables, &members_with_room(&entered, masks))?;
+        self.rules = rules;
+        self.shortage.aliases_left_out(left_out);
         self.revision += 1;
         self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
         Ok(())
@@ -275,53 +349,58 @@ impl Agent {
 
     fn say_enforcing(&self) {
         eprintln!(
-            "enforcing: backend=BpfLsm revision={} policies={} containers={}",
+            "enforcing: backend=BpfLsm revision={} policies={} containers={} unprotected={}",
             self.revision,
             self.rules.policies().len(),
-            self.roster.all().len()
+            self.roster.all().len(),
+            self.shortage.unprotected()
         );
     }
 
-    fn reload(&mut self) -> Result<(), AgentError> {
+    fn reload(&mut self) {
         match policies::load(&self.options.policies, NodeDefaults::default()) {
             Ok(loaded) if loaded == self.policies => {}
             Ok(loaded) => {
-                self.policies = loaded;
-                self.bring_into_force()?;
-                self.say_enforcing();
+                let before = std::mem::replace(&mut self.policies, loaded);
+                match self.bring_into_force() {
+                    Ok(()) => self.say_enforcing(),
+                    Err(error) => {
+                        self.policies = before;
+                        self.say_refused(&error.to_string());
+                    }
+                }
             }
-            Err(errors) => {
-                let errors = errors.to_string().replace('\n', "; ");
-                eprintln!("policies refused: {errors}; the last good set (revision {}) stays in force", self.revision);
-            }
+            Err(errors) => self.say_refused(&errors.to_string()),
         }
-        Ok(())
     }
 
-    fn follow(&mut self, event: Lifecycle) -> Result<(), AgentError> {
+    fn say_refused(&self, why: &str) {
+        eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
+    }
+
+    fn follow(&mut self, event: Lifecycle) {
         match event {
             Lifecycle::CgroupMade { cgroup, path, maker } => {
                 if let Some(found) = self.roster.made(cgroup, path, maker) {
                     self.resolved(found);
                 }
             }
-            Lifecycle::CgroupReleased { cgroup } => {
-                if let Some(known) = self.roster.released(cgroup) {
-                    self.kernel.forget(&known.container);
-                    self.reporter.forget(&known.container);
-                }
-            }
-            Lifecycle::UnknownContainer { cgroup, .. } => {
+            Lifecycle::CgroupReleased { cgroup } => self.released(cgroup),
+            Lifecycle::UnknownContainer { cgroup } => {
                 if self.roster.get(cgroup).is_none() && !self.roster.is_unresolved(cgroup) {
                     for found in self.roster.scan() {
-                        self.resolved(found);
+                        self.adopt(found);
                     }
+                    self.reporter.resolved(&self.roster);
                     if self.roster.get(cgroup).is_none() {
                         eprintln!(
                             "cgroup {cgroup} runs programs on an overlay of its own, but no runtime knows it: not covered"
                         );
-                        self.kernel.set_member(cgroup, 0)?;
-                        self.reporter.not_a_container(cgroup);
+                        // A full table is no reason to end.
+                        match self.kernel.set_member(cgroup, 0) {
+                            Ok(()) => self.reporter.not_a_container(cgroup),
+                            Err(error) => eprintln!("cgroup {cgroup} is judged as an unknown container: {error}"),
+                        }
                     }
                 }
             }
@@ -331,7 +410,6 @@ impl Agent {
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -344,8 +422,11 @@ fn block_signals() -> nix::Result<SignalFd> {
 }
 
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-fn pass_self_test() -> Result<(), AgentError> {
-    match check::self_test_apart() {
+fn pass_self_test(kernel: &mut Kernel, pin_dir: &Path) -> Result<(), AgentError> {
+    // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
+    let tested =
+        if kernel.is_first() { check::self_test_with(kernel, pin_dir) } else { check::self_test_apart(pin_dir) };
+    match tested {
         Ok(result) if result.passed() => Ok(()),
         Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
         Err(error) => {

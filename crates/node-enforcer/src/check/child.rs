@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -12,11 +12,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, chroot};
 
-use super::SelfTest;
+use super::{SelfTest, program};
 use crate::containers::identity_of;
-
-/// What a program of the self-test prints, and nothing else does.
-pub const TOKEN: &str = "mooring-self-test-token";
 
 /// Joins the cgroup, mounts the overlay, says which root it has, waits for a line, and tries.
 ///
@@ -32,8 +29,10 @@ pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
     for path in [&lower, &upper, &work, &root] {
         fs::create_dir(path)?;
     }
-    for program in ["image", "chmod", "written", "open"] {
-        fs::copy("/proc/self/exe", lower.join(program))?;
+    for name in ["image", "chmod", "written", "open"] {
+        let path = lower.join(name);
+        fs::write(&path, program::ends_at_once())?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
     }
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
@@ -69,23 +68,21 @@ fn write_in_place(path: &str) -> io::Result<()> {
 }
 
 // The scratch root has no /dev/null, which is what standard input would be by default.
-fn runs(program: &str) -> bool {
-    Command::new(program)
-        .arg("self-test-token")
-        .stdin(Stdio::inherit())
-        .output()
-        .is_ok_and(|output| output.status.success() && output.stdout.starts_with(TOKEN.as_bytes()))
+fn execute(path: &str) -> io::Result<ExitStatus> {
+    Command::new(path).stdin(Stdio::inherit()).status()
+}
+
+fn runs(path: &str) -> bool {
+    execute(path).is_ok_and(|status| status.code() == Some(program::STATUS.into()))
 }
 
 /// A program that somebody has open for writing must not start, nor be opened for writing once it has: else what was judged is not
 /// what runs. Linux 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1 allow it.
-fn is_busy_while_open(program: &str) -> io::Result<bool> {
-    let _writer = OpenOptions::new().append(true).open(program)?;
-    let result = Command::new(program).arg("self-test-token").stdin(Stdio::inherit()).output();
-    Ok(result.is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy))
+fn is_busy_while_open(path: &str) -> io::Result<bool> {
+    let _writer = OpenOptions::new().append(true).open(path)?;
+    Ok(execute(path).is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy))
 }
 
-fn is_refused(program: &str) -> bool {
-    let result = Command::new(program).arg("self-test-token").stdin(Stdio::inherit()).output();
-    result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+fn is_refused(path: &str) -> bool {
+    execute(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }

@@ -1,6 +1,7 @@
-//! What this kernel can do, from probes that really load and a self-test that really runs a drifted file.
+//! What this kernel can do: what can be seen of it, and a self-test that really loads the programs and runs a drifted file.
 
 pub mod child;
+mod program;
 mod self_test;
 
 use std::fs;
@@ -9,10 +10,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::kernel::KernelError;
-pub use self_test::{SelfTest, SelfTestError, self_test, self_test_apart};
+pub use self_test::{SelfTest, SelfTestError, load_overlay, self_test, self_test_apart, self_test_with};
 
 /// The kernel's active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
+/// How far the kernel is locked down; the mode in force stands in brackets.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// Where the kernel keeps its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Containers are known by their cgroup in this hierarchy.
@@ -34,7 +37,7 @@ pub struct Check {
     pub backend: Option<String>,
     /// Every backend of this version, the best first, and what is in its way.
     pub backends: Vec<Backend>,
-    /// What the kernel offers, each from a probe.
+    /// What the kernel offers, as far as it can be seen without loading anything.
     pub features: Vec<Feature>,
     /// Whether executions are refused.
     pub prevention: bool,
@@ -95,6 +98,14 @@ pub fn prerequisites() -> Result<(), KernelError> {
             "boot with systemd.unified_cgroup_hierarchy=1, or mount it into the agent's container",
         );
     }
+    if fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
+        return missing(
+            format!(
+                "lockdown=confidentiality is in force ({LOCKDOWN}), under which no BPF program may read the kernel"
+            ),
+            "boot with lockdown=integrity, or without",
+        );
+    }
     let Ok(list) = fs::read_to_string(LSM_LIST) else {
         return missing(
             format!("{LSM_LIST} cannot be read"),
@@ -120,9 +131,9 @@ fn has_capability(number: u32) -> bool {
         .is_some_and(|set| set & (1 << number) != 0)
 }
 
-/// Everything at once.
+/// Everything at once. `pin_dir` is where an agent that may be in force has its pins.
 #[must_use]
-pub fn check() -> Check {
+pub fn check(pin_dir: &Path) -> Check {
     let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let mut check = Check {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -136,7 +147,7 @@ pub fn check() -> Check {
         self_test: None,
     };
     let tested = prerequisites().map_err(|error| error.to_string());
-    match tested.and_then(|()| self_test().map_err(|error| error.to_string())) {
+    match tested.and_then(|()| self_test(pin_dir).map_err(|error| error.to_string())) {
         Ok(result) => {
             check.prevention = result.passed();
             check.problems.extend(result.problems());

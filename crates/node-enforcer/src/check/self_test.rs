@@ -1,5 +1,5 @@
 //! Runs an image's program, a dropped copy of it, and the program again after a chmod, in a scratch overlay and a cgroup of its
-//! own, under programs that know no other container.
+//! own, under a policy that no other container has.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use crate::containers::{Container, Root, Runtime};
+use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
 
 /// Where the scratch container's cgroup and overlay are made.
@@ -104,8 +105,10 @@ impl Drop for Folders {
 ///
 /// # Errors
 /// As [`self_test`].
-pub fn self_test_apart() -> Result<SelfTest, SelfTestError> {
-    let output = scratch("start the self-test", Command::new("/proc/self/exe").arg("self-test").output())?;
+pub fn self_test_apart(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("self-test").arg("--pin-dir").arg(pin_dir);
+    let output = scratch("start the self-test", command.output())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return scratch("run the self-test", Err(io::Error::other(said)));
@@ -127,19 +130,33 @@ fn remove_leftovers() {
     }
 }
 
-/// Makes the test.
+/// Has the kernel load overlayfs, so that its type information is there when the programs are loaded.
+pub fn load_overlay() {
+    // Fails without layers, but by then the module is loaded.
+    let _ = mount(None::<&str>, SCRATCH, Some("overlay"), MsFlags::empty(), None::<&str>);
+}
+
+/// Makes the test with programs of its own. `pin_dir` is where an agent that may be in force has its pins.
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test() -> Result<SelfTest, SelfTestError> {
+pub fn self_test(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    load_overlay();
+    self_test_with(&mut Kernel::load(&LoadOptions { pins: None, comparison: false })?, pin_dir)
+}
+
+/// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in
+/// which there is no other container.
+///
+/// # Errors
+/// When it could not be made, which says nothing about prevention.
+pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     remove_leftovers();
     let name = format!("{PREFIX}{}", std::process::id());
     let folders = Folders { cgroup: Path::new(CGROUPS).join(&name), overlay: Path::new(SCRATCH).join(&name) };
     scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
-    // Fails, but loads the module, so that its type information is there when the programs are loaded.
-    let _ = mount(None::<&str>, &folders.overlay, Some("overlay"), MsFlags::empty(), None::<&str>);
-    let mut kernel = Kernel::load(&LoadOptions { pins: None })?;
     scratch("make a cgroup", fs::create_dir_all(&folders.cgroup))?;
+    Pins::never_a_container(pin_dir, scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino())?;
     let mut child = scratch(
         "start the scratch container",
         Command::new("/proc/self/exe")
@@ -148,7 +165,7 @@ pub fn self_test() -> Result<SelfTest, SelfTestError> {
             .stdout(Stdio::piped())
             .spawn(),
     )?;
-    let result = converse(&mut kernel, &folders, &mut child);
+    let result = converse(kernel, &folders, &mut child);
     let _ = child.kill();
     let _ = child.wait();
     result
@@ -182,7 +199,8 @@ fn tables() -> Tables {
         "spec": {"actions": {"prevent": true}},
     });
     let policies: Vec<_> = policy_from_value(policy).into_iter().collect();
-    Tables::encode(&compile(&policies, NodeDefaults::default()).rules, 1, 0)
+    // Of what generation 0 refuses nobody is told.
+    Tables::encode(&compile(&policies, NodeDefaults::default()).rules, 0, 0)
 }
 
 fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
@@ -194,16 +212,13 @@ fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
         pod: name.clone(),
         pod_uid: None,
         name,
-        sandbox: false,
         image: None,
         labels: std::collections::BTreeMap::new(),
         labels_known: true,
         cgroup: String::new(),
         cgroup_id: cgroup,
         init_pid: None,
-        running: None,
         root: Root { path: "/".into(), dev, ino, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
         volumes: Vec::new(),
-        bundle: PathBuf::new(),
     }
 }

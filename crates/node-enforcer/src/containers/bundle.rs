@@ -97,7 +97,7 @@ impl Bundle {
         let (root, volumes) = Self::filesystems(config, json, root, declared)?;
         let identity =
             identity::identify(&self.id, runtime, self.containerd_namespace.as_deref(), spec.annotations, record);
-        let running = self.state.init_pid.map(|pid| runtime_state::is_alive(&config.proc, pid, self.state.init_start));
+        let is_alive = |pid: &u32| runtime_state::is_alive(&config.proc, *pid, self.state.init_start);
         Ok(Some(Container {
             id: self.id,
             runtime,
@@ -105,17 +105,14 @@ impl Bundle {
             pod: identity.pod,
             pod_uid: identity.pod_uid,
             name: identity.name,
-            sandbox: identity.sandbox,
             image: identity.image,
             labels: identity.labels,
             labels_known: identity.labels_known,
             cgroup,
             cgroup_id,
-            init_pid: self.state.init_pid,
-            running,
+            init_pid: self.state.init_pid.filter(is_alive),
             root,
             volumes,
-            bundle: self.folder,
         }))
     }
 
@@ -220,7 +217,7 @@ impl FinderConfig {
     }
 
     /// The kernel's id of a cgroup; None if there is none (any more).
-    fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
+    pub(super) fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
         let folder = self.cgroup_mount.join(cgroup.strip_prefix('/')?);
         fs::symlink_metadata(folder).ok().filter(fs::Metadata::is_dir).map(|folder| folder.ino())
     }

@@ -113,6 +113,12 @@ impl Finder {
         (containers, errors)
     }
 
+    /// Whether the container still has its cgroup.
+    #[must_use]
+    pub fn is_there(&self, container: &Container) -> bool {
+        self.config.cgroup_id(&container.cgroup) == Some(container.cgroup_id)
+    }
+
     /// Fills in the volumes that exist only in the container's own mount namespace (a declared tmpfs), as the process `pid`
     /// sees them; gives the number still unknown.
     ///

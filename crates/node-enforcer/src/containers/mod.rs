@@ -134,8 +134,6 @@ pub struct Container {
     pub pod_uid: Option<String>,
     /// The container's name in its pod, else nerdctl's, docker's or podman's, else the id.
     pub name: String,
-    /// Whether it is a pod's sandbox.
-    pub sandbox: bool,
     /// The image's reference; None where only the runtime's database knows it.
     pub image: Option<String>,
     /// OCI annotations, and docker's labels.
@@ -147,14 +145,10 @@ pub struct Container {
     pub cgroup: String,
     /// The kernel's 64-bit id of that cgroup (its folder's inode number).
     pub cgroup_id: u64,
-    /// The container's first process, where the runtime has recorded it.
+    /// The container's first process, where the runtime has recorded it and it is alive.
     pub init_pid: Option<u32>,
-    /// Whether that process is alive; None where no process is recorded.
-    pub running: Option<bool>,
     /// The root filesystem.
     pub root: Root,
     /// Declared mounts, in the order of the bundle (a later one may lie in or over an earlier one).
     pub volumes: Vec<Volume>,
-    /// The folder of `config.json`.
-    pub bundle: PathBuf,
 }

@@ -20,6 +20,12 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// Another enforcer holds the pin folder.
+    #[error("another enforcer has been starting for a minute and holds {}: end it, or wait", path.display())]
+    AnotherStarts {
+        /// The pin folder.
+        path: PathBuf,
+    },
     /// A feature that every backend of this version needs is missing.
     #[error("{missing}: {fix}")]
     Unsupported {

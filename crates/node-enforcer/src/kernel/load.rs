@@ -28,6 +28,9 @@ const UNPINNED_MAPS: [&str; 6] =
 pub struct LoadOptions {
     /// Where links and maps outlive the agent; `None` for a load that ends with its process.
     pub pins: Option<Pins>,
+    /// Load the program, too, that compares the kernel's verdict with the pure one. 5.10 warns in its log of one of its type that
+    /// uses tables like ours, so nodes are spared it.
+    pub comparison: bool,
 }
 
 /// What the programs counted (`enum counter`).
@@ -50,6 +53,7 @@ pub struct Kernel {
     instance: u16,
     relieved: u16,
     half: u32,
+    took_over: bool,
     // Dropping a link that is not pinned detaches its program.
     _links: Vec<Link>,
 }
@@ -65,6 +69,7 @@ impl Kernel {
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = MooringSkelBuilder::default().open(storage).map_err(KernelError::bpf("open the programs"))?;
         configure(&mut open, instance)?;
+        open.progs.mooring_verdict.set_autoload(options.comparison);
         if let Some(pins) = &options.pins {
             reuse_pinned_maps(&mut open, pins)?;
         }
@@ -79,8 +84,27 @@ impl Kernel {
             instance,
             relieved: before.map_or(0, |control| control.instance),
             half: before.map_or(1, |control| control.tables),
+            took_over: false,
             _links: links,
         })
+    }
+
+    /// Whether nothing was in force when this was loaded.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.relieved == 0
+    }
+
+    /// Takes this load down again; what was in force before it stays.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn withdraw(self) -> Result<(), KernelError> {
+        match &self.pins {
+            Some(pins) if self.is_in_force()? => pins.withdraw(),
+            Some(pins) => pins.keep_only(self.relieved),
+            None => Ok(()),
+        }
     }
 
     /// Fills the tables that are not in force and switches to them, and to this load, with one write.
@@ -101,17 +125,44 @@ impl Kernel {
             .update(&0_u32.to_ne_bytes(), now.as_bytes(), MapFlags::ANY)
             .map_err(KernelError::bpf("switch the tables"))?;
         self.half = half;
-        if let Some(pins) = &self.pins {
+        // Afterwards an error always means that what was in force stays so.
+        if let (false, Some(pins)) = (std::mem::replace(&mut self.took_over, true), &self.pins) {
             pins.keep_only(self.instance)?;
         }
         Ok(())
     }
 
+    /// Takes down what agents of another wire version have in force: once every container is entered here.
+    ///
+    /// # Errors
+    /// When one cannot be taken down: it goes on deciding beside this load.
+    pub fn retire_other_versions(&self) -> Result<(), KernelError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        pins.retire_other_versions(&self.skeleton.maps.fresh_cgroups)
+    }
+
     /// Enters a container, so that its rules are in force. `started` is its start in seconds of the epoch. Volumes and mask first: the programs look for the container first.
     ///
     /// # Errors
-    /// When the tables are full: the container is then unprotected, and the caller counts it.
+    /// When the tables are full: the container is then unprotected, takes no room, and the caller counts it.
     pub fn enter(&self, it: &Container, member: u64, started: u64) -> Result<(), KernelError> {
+        let entered = self.try_to_enter(it, member, started);
+        if entered.is_err() && !self.is_entered(it.cgroup_id) {
+            self.forget(it);
+            if let Ok(members) = self.inner_in_force(&self.skeleton.maps.members_tables) {
+                // Not there is as good as deleted.
+                let _ = members.delete(&it.cgroup_id.to_ne_bytes());
+            }
+        }
+        entered
+    }
+
+    /// Whether the programs know this cgroup as a container's.
+    fn is_entered(&self, cgroup: u64) -> bool {
+        self.skeleton.maps.containers.lookup(&cgroup.to_ne_bytes(), MapFlags::ANY).is_ok_and(|facts| facts.is_some())
+    }
+
+    fn try_to_enter(&self, it: &Container, member: u64, started: u64) -> Result<(), KernelError> {
         for entry in &it.volumes {
             let Some(FileId { dev, ino: inode }) = entry.file else { continue };
             let mut value = volume { destination: [0; NAME_LEN], destination_len: 0, zero: 0 };
@@ -292,7 +343,7 @@ fn control_in_force(pins: &Pins) -> Option<control> {
     control::from_bytes(&map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??)
 }
 
-/// Above every instance that is in force or has left links behind.
+/// Above the instance in force. Links that others have left behind are taken away first.
 fn next_instance(pins: Option<&Pins>, before: Option<&control>) -> Result<u16, KernelError> {
     let in_force = before.map_or(0, |control| control.instance);
     let Some(pins) = pins else { return Ok(above(in_force)) };
@@ -339,8 +390,8 @@ fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) ->
     let mut links = Vec::new();
     for program in skeleton.object_mut().progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        // Run on demand, never attached.
-        if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") {
+        // Run on demand, never attached; or of a hook that this kernel lacks.
+        if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") || !program.autoload() {
             continue;
         }
         let mut link = program.attach().map_err(KernelError::bpf(format!("attach {name}")))?;

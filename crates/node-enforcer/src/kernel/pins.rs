@@ -7,17 +7,28 @@
 //!
 //! The control map says which instance decides; the others return at once. So a new load is attached beside the old one, one
 //! write hands over, and only then the old links go. A crash at any point leaves exactly one instance that decides.
+//!
+//! An agent of another wire version shares no map with this one. It goes on deciding until this version knows every container;
+//! only then is it taken down ([`Pins::retire_other_versions`]), whether it is older or newer.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use mooring_bpf::wire::{WIRE_VERSION, Wire, control};
+use mooring_bpf::wire::WIRE_VERSION;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::KernelError;
+
+/// How long another enforcer may take to start.
+const START_WAIT: Duration = Duration::from_millis(100);
+const START_TRIES: u32 = 600;
 
 /// Where the agent pins unless told otherwise.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/mooring";
@@ -32,22 +43,44 @@ impl Pins {
     /// # Errors
     /// When the folder is not on a bpf file system, or cannot be made.
     pub fn open(top: &Path) -> Result<Self, KernelError> {
-        let pins = Self { top: top.to_path_buf() };
-        require_bpf_file_system(top.parent().unwrap_or(top))?;
+        let top = path::absolute(top).map_err(|error| KernelError::pins(top, error))?;
+        let pins = Self { top };
+        require_bpf_file_system(pins.top.parent().unwrap_or(&pins.top))?;
         for folder in [pins.maps(), pins.links()] {
             fs::create_dir_all(&folder).map_err(|error| KernelError::pins(&folder, error))?;
         }
         Ok(pins)
     }
 
+    /// Held while an enforcer starts: two that start at once would take each other for the one before.
+    ///
+    /// # Errors
+    /// When another one has been starting for a minute.
+    pub fn start_alone(&self) -> Result<Flock<File>, KernelError> {
+        let mut folder = File::open(&self.top).map_err(|error| KernelError::pins(&self.top, error))?;
+        for _ in 0..START_TRIES {
+            match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((unlocked, Errno::EWOULDBLOCK)) => folder = unlocked,
+                Err((_, error)) => return Err(KernelError::pins(&self.top, error.into())),
+            }
+            thread::sleep(START_WAIT);
+        }
+        Err(KernelError::AnotherStarts { path: self.top.clone() })
+    }
+
+    fn version(&self) -> PathBuf {
+        self.top.join(format!("v{WIRE_VERSION}"))
+    }
+
     /// Where the maps of this wire version are pinned.
     #[must_use]
     pub fn maps(&self) -> PathBuf {
-        self.top.join(format!("v{WIRE_VERSION}")).join("maps")
+        self.version().join("maps")
     }
 
     fn links(&self) -> PathBuf {
-        self.top.join(format!("v{WIRE_VERSION}")).join("links")
+        self.version().join("links")
     }
 
     /// Where the links of one instance are pinned.
@@ -79,23 +112,64 @@ impl Pins {
         Ok(())
     }
 
+    /// Takes down what agents of other wire versions have left in force, once this version protects every container that
+    /// there is. `fresh` is this version's map of cgroups that may yet become containers: what the others saw being made is
+    /// entered there first, so that none falls between.
+    ///
+    /// # Errors
+    /// When one of them cannot be taken down: it goes on deciding beside this one.
+    pub fn retire_other_versions(&self, fresh: &impl MapCore) -> Result<(), KernelError> {
+        let own = self.version();
+        for version in versions_in(&self.top)?.into_iter().filter(|version| *version != own) {
+            adopt_fresh_cgroups(&version.join("maps"), fresh)?;
+            take_down(&version)?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything of this wire version down.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what could be is gone.
+    pub fn withdraw(&self) -> Result<(), KernelError> {
+        take_down(&self.version())
+    }
+
+    /// Tells the agent that is in force, if there is one, that a cgroup will be no container's. The cgroup's name could not tell it:
+    /// whoever makes a container may choose any. These maps only the host's root reaches.
+    ///
+    /// # Errors
+    /// When a pinned map cannot be changed.
+    pub fn never_a_container(top: &Path, cgroup: u64) -> Result<(), KernelError> {
+        if !top.exists() {
+            return Ok(());
+        }
+        for version in versions_in(top)? {
+            let path = version.join("maps").join("fresh_cgroups");
+            let key = cgroup.to_ne_bytes();
+            if !path.exists() {
+                continue;
+            }
+            let fresh = MapHandle::from_pinned_path(&path).map_err(KernelError::bpf("open the new cgroups"))?;
+            if usize::try_from(fresh.key_size()) == Ok(key.len()) {
+                // Not there is as good as deleted.
+                let _ = fresh.delete(&key);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes everything down, of every wire version.
     ///
     /// # Errors
     /// When something cannot be removed; what could be is gone.
     pub fn release(top: &Path) -> Result<(), KernelError> {
-        let versions = match fs::read_dir(top) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(KernelError::pins(top, error)),
-        };
+        if !top.exists() {
+            return Ok(());
+        }
         require_bpf_file_system(top)?;
-        for version in versions.flatten().filter(|entry| is_wire_version(&entry.file_name())) {
-            // At once, whoever still holds a link: the kernel detaches an unpinned one only some time later.
-            switch_off(&version.path().join("maps").join("control"))?;
-            // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
-            remove_tree(&version.path().join("links"))?;
-            remove_tree(&version.path())?;
+        for version in versions_in(top)? {
+            take_down(&version)?;
         }
         match fs::remove_dir(top) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KernelError::pins(top, error)),
@@ -118,15 +192,47 @@ fn is_wire_version(name: &OsStr) -> bool {
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// No load has the instance number 0.
+/// The folders of all wire versions below the pin folder.
+fn versions_in(top: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let entries = fs::read_dir(top).map_err(|error| KernelError::pins(top, error))?;
+    Ok(entries.flatten().filter(|entry| is_wire_version(&entry.file_name())).map(|entry| entry.path()).collect())
+}
+
+fn take_down(version: &Path) -> Result<(), KernelError> {
+    // At once, whoever still holds a link: the kernel detaches an unpinned one only some time later.
+    switch_off(&version.join("maps").join("control"))?;
+    // Links first: programs without their maps would still hold them, but maps without programs enforce nothing.
+    remove_tree(&version.join("links"))?;
+    remove_tree(version)
+}
+
+/// No load has the instance number 0, in any version: the word is set to zeros, however long it is there.
 fn switch_off(control_map: &Path) -> Result<(), KernelError> {
     if !control_map.exists() {
         return Ok(());
     }
     let map = MapHandle::from_pinned_path(control_map).map_err(KernelError::bpf("open the control word"))?;
-    let nobody = control { instance: 0, relieved: 0, tables: 0 };
-    map.update(&0_u32.to_ne_bytes(), nobody.as_bytes(), MapFlags::ANY)
-        .map_err(KernelError::bpf("switch enforcement off"))
+    let nobody = vec![0; usize::try_from(map.value_size()).unwrap_or_default()];
+    map.update(&0_u32.to_ne_bytes(), &nobody, MapFlags::ANY).map_err(KernelError::bpf("switch enforcement off"))
+}
+
+/// Copies another version's `fresh_cgroups`, where it has the same form. Whatever it says of a cgroup that became a container is
+/// harmless: that is known by now.
+fn adopt_fresh_cgroups(maps: &Path, fresh: &impl MapCore) -> Result<(), KernelError> {
+    let path = maps.join("fresh_cgroups");
+    if !path.exists() {
+        return Ok(());
+    }
+    let other = MapHandle::from_pinned_path(&path).map_err(KernelError::bpf("open another version's cgroups"))?;
+    if (other.key_size(), other.value_size()) != (fresh.key_size(), fresh.value_size()) {
+        return Ok(());
+    }
+    for cgroup in other.keys() {
+        // Gone meanwhile: so is the cgroup.
+        let Ok(Some(maker)) = other.lookup(&cgroup, MapFlags::ANY) else { continue };
+        fresh.update(&cgroup, &maker, MapFlags::ANY).map_err(KernelError::bpf("enter another version's cgroups"))?;
+    }
+    Ok(())
 }
 
 fn remove_tree(path: &Path) -> Result<(), KernelError> {

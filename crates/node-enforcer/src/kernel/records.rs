@@ -142,8 +142,6 @@ pub enum Lifecycle {
     UnknownContainer {
         /// Its cgroup.
         cgroup: u64,
-        /// The process.
-        pid: u32,
     },
     /// A copied-up file was used whose content has to be compared with the image's.
     Prove(ProofRequest),
@@ -154,9 +152,7 @@ pub enum Lifecycle {
 pub struct ProofRequest {
     /// The container's cgroup.
     pub cgroup: u64,
-    /// The overlay's superblock and inode number.
-    pub file: (u32, u64),
-    /// The image file's.
+    /// The image file's superblock and inode number; number 0 where the kernel does not know it.
     pub lower: (u32, u64),
     /// Path in the container's root.
     pub path: Vec<u8>,
@@ -176,12 +172,9 @@ impl Lifecycle {
                 maker: record.pid,
             },
             lifecycle_kind::LIFECYCLE_CGROUP_RELEASED => Self::CgroupReleased { cgroup: record.cgroup },
-            lifecycle_kind::LIFECYCLE_UNKNOWN_CONTAINER => {
-                Self::UnknownContainer { cgroup: record.cgroup, pid: record.pid }
-            }
+            lifecycle_kind::LIFECYCLE_UNKNOWN_CONTAINER => Self::UnknownContainer { cgroup: record.cgroup },
             lifecycle_kind::LIFECYCLE_PROVE => Self::Prove(ProofRequest {
                 cgroup: record.cgroup,
-                file: (record.dev, record.inode),
                 lower: (record.lower_dev, record.lower_inode),
                 path: right_aligned(&record.path).to_vec(),
                 lower_path: right_aligned(&record.lower_path).to_vec(),

@@ -7,12 +7,10 @@ use libbpf_rs::libbpf_sys::{BPF_F_NO_PREALLOC, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, rules};
 
+use mooring_policy::limits::MAX_TABLE_PATHS;
 use mooring_policy::{Class, PathMasks, Use};
 
 use super::KernelError;
-
-/// Room for distinct paths (`paths_table`): the policies' own (`mooring_policy::limits::MAX_PATHS`), and what prohibited links stand for in containers' roots.
-pub(super) const MAX_PATHS: u32 = 32768;
 
 /// The policies of each container, by cgroup id.
 pub type Members = BTreeMap<u64, u64>;
@@ -57,7 +55,7 @@ fn create(
     name: &str,
     key: usize,
     value: usize,
-    entries: u32,
+    entries: usize,
     flags: u32,
 ) -> Result<MapHandle, KernelError> {
     let options = bpf_map_create_opts {
@@ -65,8 +63,8 @@ fn create(
         map_flags: flags,
         ..bpf_map_create_opts::default()
     };
-    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-    MapHandle::create(kind, Some(name), size(key), size(value), entries, &options)
+    let size = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    MapHandle::create(kind, Some(name), size(key), size(value), size(entries), &options)
         .map_err(KernelError::bpf(format!("make a {name} table")))
 }
 
@@ -82,7 +80,7 @@ pub(super) fn new_paths_table(paths: &[(path_key, path_rule)]) -> Result<MapHand
         "paths_table",
         size_of::<path_key>(),
         size_of::<path_rule>(),
-        MAX_PATHS,
+        MAX_TABLE_PATHS,
         BPF_F_NO_PREALLOC,
     )?;
     for (key, rule) in paths {
@@ -94,8 +92,8 @@ pub(super) fn new_paths_table(paths: &[(path_key, path_rule)]) -> Result<MapHand
 }
 
 pub(super) fn new_members_table(members: &Members) -> Result<MapHandle, KernelError> {
-    let entries = u32::try_from(MAX_CONTAINERS).unwrap_or(u32::MAX);
-    let table = create(MapType::Hash, "members_table", size_of::<u64>(), size_of::<u64>(), entries, BPF_F_NO_PREALLOC)?;
+    let key = size_of::<u64>();
+    let table = create(MapType::Hash, "members_table", key, size_of::<u64>(), MAX_CONTAINERS, BPF_F_NO_PREALLOC)?;
     for (cgroup, member) in members {
         table
             .update(&cgroup.to_ne_bytes(), &member.to_ne_bytes(), MapFlags::ANY)

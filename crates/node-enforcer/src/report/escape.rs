@@ -6,19 +6,9 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
+use mooring_crd::text::is_unsafe;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
-
-/// Whether a character must not reach a terminal or a line of a log as it is: control characters (C1 included), those that
-/// end lines, those that are invisible, and those that change the direction of text.
-#[must_use]
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
-}
 
 /// Writes text with everything unsafe escaped: `\n`, `\t`, `\u{202e}`, and `\xff` for a byte that is no character.
 ///

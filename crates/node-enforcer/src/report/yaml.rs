@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::is_unsafe;
+use mooring_crd::text::is_unsafe;
 
 /// Writes an object as one YAML document. Text that is anything but a plain word is written in double quotes, with everything
 /// unsafe escaped.

@@ -2,77 +2,95 @@
 #![allow(unsafe_code)] // mappings, fork, shared memory and open_tree have no safe wrapper
 
 use nix::libc;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::ffi::{CStr, c_void};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-/// A mapping of the first page of a file, or of anonymous memory. Unmapped on drop.
-pub(super) struct Page(NonNull<c_void>);
+/// A mapping of a file or of memory. Unmapped on drop.
+pub(super) struct Page {
+    address: NonNull<c_void>,
+    length: NonZeroUsize,
+}
 
 pub(super) const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// A huge page of the usual size.
+pub(super) const HUGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add((2 << 20) - 1);
 
 impl Page {
     /// Maps the first page of `file`.
     pub(super) fn of(file: &File, protection: ProtFlags, flags: MapFlags) -> nix::Result<Page> {
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let address = unsafe { mmap(None, PAGE, protection, flags, file, 0) }?;
-        Ok(Page(address))
+        Page::first(file, PAGE, protection, flags)
     }
 
-    /// Maps one anonymous page.
-    pub(super) fn anonymous(protection: ProtFlags) -> nix::Result<Page> {
-        // SAFETY: as in `of`.
-        let address = unsafe {
-            nix::sys::mman::mmap_anonymous(None, PAGE, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS)
-        }?;
-        Ok(Page(address))
+    /// Maps the first `length` bytes of `file`.
+    pub(super) fn first(
+        file: &File,
+        length: NonZeroUsize,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> nix::Result<Page> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let address = unsafe { mmap(None, length, protection, flags, file, 0) }?;
+        Ok(Page { address, length })
+    }
+
+    /// Maps `length` bytes that no descriptor stands for, `MAP_ANONYMOUS` besides `flags`.
+    pub(super) fn anonymous(length: NonZeroUsize, protection: ProtFlags, flags: MapFlags) -> nix::Result<Page> {
+        // SAFETY: as in `first`.
+        let address = unsafe { mmap_anonymous(None, length, protection, flags | MapFlags::MAP_ANONYMOUS) }?;
+        Ok(Page { address, length })
+    }
+
+    /// Attaches a new System V shared memory segment, for reading and writing unless `flags` say otherwise.
+    pub(super) fn shared_segment(length: NonZeroUsize, flags: libc::c_int) -> io::Result<Page> {
+        // SAFETY: no pointer is passed.
+        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, length.get(), libc::IPC_CREAT | 0o700) };
+        if id < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel chooses the address.
+        let address = unsafe { libc::shmat(id, std::ptr::null(), flags) };
+        let attached = io::Error::last_os_error();
+        // SAFETY: IPC_RMID ignores the buffer.
+        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+        let address = NonNull::new(address).filter(|address| address.addr().get() != usize::MAX).ok_or(attached)?;
+        // Unmapping a segment's pages detaches it.
+        Ok(Page { address, length })
     }
 
     /// Changes its protection.
     pub(super) fn protect(&self, protection: ProtFlags) -> nix::Result<()> {
         // SAFETY: the page is ours and no reference into it exists.
-        unsafe { mprotect(self.0, PAGE.get(), protection) }
+        unsafe { mprotect(self.address, self.length.get(), protection) }
     }
 
-    /// Writes `byte` at `offset`, which must be below the file's size; beyond the page nothing is written.
+    /// Writes `byte` at `offset`, which must be below the file's size; beyond the mapping nothing is written.
     pub(super) fn write(&self, offset: usize, byte: u8) {
-        if offset >= PAGE.get() {
+        if offset >= self.length.get() {
             return;
         }
-        // SAFETY: the offset is within the page, and every caller mapped it writable over a file longer than `offset`.
-        let target = unsafe { self.0.as_ptr().cast::<u8>().add(offset) };
+        // SAFETY: the offset is within the mapping, and every caller mapped it writable over a file longer than `offset`.
+        let target = unsafe { self.address.as_ptr().cast::<u8>().add(offset) };
         // SAFETY: as above; volatile, because the file is what reads it.
         unsafe { target.write_volatile(byte) };
+    }
+
+    /// Its link in a process's folder `map_files`.
+    pub(super) fn link(&self) -> String {
+        let start = self.address.addr().get();
+        format!("{start:x}-{:x}", start + self.length.get().next_multiple_of(PAGE.get()))
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: mapped by us, and no reference into it is left.
-        let _ = unsafe { munmap(self.0, PAGE.get()) };
+        let _ = unsafe { munmap(self.address, self.length.get()) };
     }
-}
-
-/// Attaches a new System V shared memory page with `SHM_EXEC`.
-pub(super) fn attach_executable_shared_memory() -> io::Result<()> {
-    // SAFETY: no pointer is passed.
-    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, PAGE.get(), libc::IPC_CREAT | 0o700) };
-    if id < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel chooses the address.
-    let address = unsafe { libc::shmat(id, std::ptr::null(), libc::SHM_EXEC) };
-    let attached = io::Error::last_os_error();
-    // SAFETY: IPC_RMID ignores the buffer.
-    unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
-    if address.addr() == usize::MAX {
-        return Err(attached);
-    }
-    Ok(())
 }
 
 /// `open_tree(path, OPEN_TREE_CLONE)`: a mount of `path` that is attached nowhere.
@@ -87,13 +105,27 @@ pub(super) fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
-/// `setxattr(path, "user.mooring", "1")`.
-pub(super) fn set_user_attribute(path: &CStr) -> io::Result<()> {
-    let value = b"1";
+/// `setxattr(path, name, value)`.
+pub(super) fn set_attribute(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings and the value are live, and the length is the value's.
-    let result =
-        unsafe { libc::setxattr(path.as_ptr(), c"user.mooring".as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Adds `FS_NOATIME_FL` to the file's flags, as chattr does.
+pub(super) fn set_noatime_flag(file: &File) -> io::Result<()> {
+    const NOATIME: libc::c_long = 0x80; // FS_NOATIME_FL
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes an int into a long.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    flags |= NOATIME;
+    // SAFETY: the kernel reads an int of a long.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -47,7 +47,9 @@ pub(super) fn measure(context: &Context, numbers: &mut Numbers) -> Result<()> {
 }
 
 fn knows_all(said: &str) -> Result<()> {
-    ensure(said.ends_with(&format!(" containers={CONTAINERS}")), || format!("{CONTAINERS} containers run, but: {said}"))
+    ensure(said.ends_with(&format!(" containers={CONTAINERS} unprotected=0")), || {
+        format!("{CONTAINERS} containers run, but: {said}")
+    })
 }
 
 fn memory(enforcer: &Enforcer, how: &str, numbers: &mut Numbers) -> Result<()> {

@@ -4,11 +4,12 @@ use super::Test;
 use crate::attacks::case::Profile;
 use crate::guest::context::Context;
 use crate::guest::enforcer::{Enforcer, command, release};
-use crate::guest::error::{HarnessError, Result, ensure};
+use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::runtime::Upper;
 use crate::guest::system::bpf_lsm_is_active;
 use serde_json::Value;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "check-says-that-prevention-works", body: works },
@@ -21,6 +22,9 @@ pub(crate) const TESTS_WITHOUT_BPF: &[Test] = &[
     Test { name: "check-fails-and-names-the-fix", body: check_without },
     Test { name: "run-fails-and-names-the-fix", body: run_without },
 ];
+
+pub(crate) const TESTS_UNDER_LOCKDOWN: &[Test] =
+    &[Test { name: "check-and-run-fail-and-name-the-fix", body: under_lockdown }];
 
 fn json(text: &str) -> Result<Value> {
     // Log lines may stand beside the document.
@@ -41,17 +45,27 @@ fn works(context: &Context) -> Result<()> {
 
 fn while_enforcing(context: &Context) -> Result<()> {
     let folder = context.policies("check")?;
-    profiles::write(&folder, &profiles::drift("check", &["check-while"], true))?;
+    profiles::write(&folder, &profiles::everything("check"))?;
     let enforcer = Enforcer::start(context.enforcer()?, &folder)?;
-    let mut container = context.container("check-while", Upper::Ext4)?;
+    // The name of the self-test's own cgroup sheds nothing.
+    let mut container = context.container("mooring-self-test-1", Upper::Ext4)?;
     let path = container.drop_program("x")?;
     let ended = command(context.enforcer()?, &["check", "-o", "json"])?;
     let still_refused = !container.runs(&path)?;
+    // What was said of the self-test's cgroup stands before this.
+    let mark = enforcer.log_mark();
+    profiles::write(&folder, &profiles::drift("another", &[], true))?;
+    enforcer.wait_for_log(mark, "enforcing: ", Duration::from_secs(30))?;
+    let reported = enforcer.wait_for_log(0, "cgroup ", Duration::ZERO);
     drop(container);
     enforcer.terminate()?;
     release(context.enforcer()?)?;
     ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
-    ensure(still_refused, || "the check took the running enforcement down".into())
+    ensure(still_refused, || "the check took the running enforcement down".into())?;
+    match reported {
+        Ok(line) => Err(HarnessError::Wrong(format!("the self-test's cgroup was taken for a container's: {line}"))),
+        Err(_) => Ok(()),
+    }
 }
 
 fn explain(context: &Context, folder: &str, container: Option<&str>) -> Result<crate::guest::system::Ended> {
@@ -93,6 +107,22 @@ fn fails_and_names_the_fix(context: &Context, arguments: &[&str]) -> Result<()> 
     let ended = command(context.enforcer()?, arguments)?;
     ensure(!ended.status.success(), || format!("it succeeded: {}", ended.output))?;
     ensure(ended.output.contains("lsm="), || format!("the fix `lsm=…` is not named: {}", ended.output))
+}
+
+/// The kernel does not take it back: this guest is good for nothing else afterwards.
+fn under_lockdown(context: &Context) -> Result<()> {
+    const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+    std::fs::write(LOCKDOWN, "confidentiality").on("write", LOCKDOWN)?;
+    let folder = context.policies("check")?;
+    profiles::write(&folder, &profiles::drift("p", &[], true))?;
+    let folder = folder.to_string_lossy();
+    for arguments in [&["check"][..], &["run", "--policies", &*folder]] {
+        let ended = command(context.enforcer()?, arguments)?;
+        ensure(!ended.status.success() && ended.output.contains("lockdown=integrity"), || {
+            format!("{arguments:?} ended with {}: {}", ended.status, ended.output)
+        })?;
+    }
+    Ok(())
 }
 
 fn check_without(context: &Context) -> Result<()> {

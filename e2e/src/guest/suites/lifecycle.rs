@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "release-takes-everything-down", body: release_all },
 ];
 
-fn released(context: &Context, body: impl FnOnce(&Path, PathBuf) -> Result<()>) -> Result<()> {
+pub(super) fn released(context: &Context, body: impl FnOnce(&Path, PathBuf) -> Result<()>) -> Result<()> {
     let binary = context.enforcer()?;
     let folder = context.policies("lifecycle")?;
     let result = body(binary, folder);
@@ -33,11 +33,11 @@ fn released(context: &Context, body: impl FnOnce(&Path, PathBuf) -> Result<()>) 
     result.and(down)
 }
 
-fn refuses(container: &mut Running<'_>, path: &str) -> Result<()> {
+pub(super) fn refuses(container: &mut Running<'_>, path: &str) -> Result<()> {
     ensure(!container.runs(path)?, || format!("{path} ran in {}", container.id))
 }
 
-fn runs(container: &mut Running<'_>, path: &str) -> Result<()> {
+pub(super) fn runs(container: &mut Running<'_>, path: &str) -> Result<()> {
     ensure(container.runs(path)?, || format!("{path} does not run in {}", container.id))
 }
 

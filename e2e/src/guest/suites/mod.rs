@@ -5,8 +5,11 @@ mod badinput;
 mod check;
 mod flood;
 mod judge;
+mod kernel_log;
 mod lifecycle;
+mod room;
 mod runtimes;
+mod shapes;
 mod survival;
 mod tables;
 
@@ -61,6 +64,12 @@ const SUITES: &[Suite] = &[
         kind: Kind::Tests(runtimes::TESTS),
     },
     Suite {
+        name: "shapes",
+        about: "a root that is no overlay, a user namespace, the host's root as a volume",
+        apart: false,
+        kind: Kind::Tests(shapes::TESTS),
+    },
+    Suite {
         name: "lifecycle",
         about: "start, edit, stop, release, and what was there before or came meanwhile",
         apart: false,
@@ -79,6 +88,12 @@ const SUITES: &[Suite] = &[
         kind: Kind::Tests(flood::TESTS),
     },
     Suite {
+        name: "room",
+        about: "more containers and links than the kernel's tables hold: said and counted, the rest stays in force",
+        apart: false,
+        kind: Kind::Tests(room::TESTS),
+    },
+    Suite {
         name: "badinput",
         about: "broken policies are refused by file, field and fix",
         apart: false,
@@ -95,6 +110,12 @@ const SUITES: &[Suite] = &[
         about: "in a guest booted without bpf in the LSM list: the enforcer says so and fails",
         apart: true,
         kind: Kind::Tests(check::TESTS_WITHOUT_BPF),
+    },
+    Suite {
+        name: "check-under-lockdown",
+        about: "locks its guest's kernel down: the enforcer says so and fails",
+        apart: true,
+        kind: Kind::Tests(check::TESTS_UNDER_LOCKDOWN),
     },
 ];
 
@@ -139,6 +160,13 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
             report.fail(asked, "no such suite or test; `guest list` shows them");
         }
     }
+    run_suites(context, names, report);
+    if let Err(error) = kernel_log::is_clean() {
+        report.fail("kernel-log", &error.to_string());
+    }
+}
+
+fn run_suites(context: &Context, names: &[String], report: &mut Report) {
     for suite in SUITES {
         let is_wanted = |test: &str| wanted(&format!("{}/{test}", suite.name), suite, names);
         match &suite.kind {

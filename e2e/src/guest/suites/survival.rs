@@ -2,22 +2,24 @@
 
 use super::Test;
 use crate::guest::context::{Context, Running};
-use crate::guest::enforcer::{Enforcer, release};
-use crate::guest::error::{HarnessError, Result, ensure};
+use crate::guest::enforcer::{Enforcer, PINS, command, release};
+use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
+use crate::guest::recorded::Recorded;
 use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "20-kills-and-restarts", body: kills_and_restarts },
     Test { name: "50-edits", body: edits },
     Test { name: "a-second-enforcer", body: a_second_one },
+    Test { name: "upgrade-of-the-wire", body: upgrade },
 ];
 
-const KILLS: u64 = 20;
+const KILLS: u32 = 20;
 const START_ORACLE: &str = "rm -f /drop/stop /drop/oracle; /usr/bin/probe oracle /drop/x /fix/tiny /drop/stop > /drop/oracle 2>&1 < /dev/null &";
 
 #[derive(Debug, PartialEq)]
@@ -46,10 +48,20 @@ fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enfo
     let folder = context.policies("survival")?;
     profiles::write(&folder, &profiles::drift("survival", &[id], true))?;
     let enforcer = Enforcer::start(binary, &folder)?;
-    let mut container = context.container(id, Upper::Ext4)?;
+    let container = context.container(id, Upper::Ext4)?;
+    with_oracle_in(container, binary, &folder, enforcer, body)
+}
+
+fn with_oracle_in(
+    mut container: Running<'_>,
+    binary: &Path,
+    folder: &Path,
+    enforcer: Enforcer,
+    body: impl FnOnce(&Path, &Path, Enforcer) -> Result<()>,
+) -> Result<()> {
     container.drop_program("x")?;
     container.session.must(START_ORACLE)?;
-    let result = body(binary, &folder, enforcer);
+    let result = body(binary, folder, enforcer);
     let seen = stop_oracle(&mut container);
     // The oracle itself must be able to see a success.
     let down = release(binary);
@@ -57,7 +69,7 @@ fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enfo
     result?;
     down?;
     let seen = seen?;
-    println!("# {id}: {seen:?}");
+    println!("# {}: {seen:?}", container.id);
     ensure(seen.tries > 50, || format!("only {} tries", seen.tries))?;
     ensure(seen.successes == 0, || format!("the dropped program ran: {seen:?}"))?;
     ensure(seen.failures == 0, || format!("the image's program was refused: {seen:?}"))?;
@@ -67,10 +79,13 @@ fn with_oracle(context: &Context, id: &str, body: impl FnOnce(&Path, &Path, Enfo
 fn kills_and_restarts(context: &Context) -> Result<()> {
     with_oracle(context, "survival-kill", |binary, folder, enforcer| {
         enforcer.kill()?;
+        let begun = Instant::now();
+        Enforcer::start(binary, folder)?.kill()?;
+        let start = begun.elapsed();
         for round in 0..KILLS {
             let enforcer = Enforcer::launch(binary, folder)?;
-            // From the first milliseconds of the start to well after it: a fixed sequence that differs every time.
-            thread::sleep(Duration::from_millis((round * 137) % 1500));
+            // From the first milliseconds of a start to well after it, which on an emulated machine is seconds.
+            thread::sleep(start * 3 * round / (2 * KILLS));
             enforcer.kill()?;
         }
         let enforcer = Enforcer::start(binary, folder)?;
@@ -100,6 +115,56 @@ fn a_second_one(context: &Context) -> Result<()> {
         first.kill()?;
         thread::sleep(Duration::from_secs(1));
         second.kill()
+    })
+}
+
+/// Other containers of an upgraded node.
+const RECORDED: usize = 1000;
+
+/// The programs' own wire version, by the folder that they are pinned in.
+fn wire_version() -> Result<u32> {
+    let entries = std::fs::read_dir(PINS).on("list", PINS)?;
+    let of = |name: &str| name.strip_prefix('v')?.parse::<u32>().ok();
+    let versions: Vec<u32> = entries.flatten().filter_map(|entry| of(entry.file_name().to_str()?)).collect();
+    match versions.as_slice() {
+        [own] => Ok(*own),
+        _ => Err(HarnessError::Wrong(format!("not one wire version under {PINS}: {versions:?}"))),
+    }
+}
+
+/// What an agent of another wire version left goes on refusing until this one knows every container, and is gone then.
+fn upgrade(context: &Context) -> Result<()> {
+    // Found before the container with the loop: it is entered some time after the switch.
+    let mut recorded = Recorded::begin(context)?;
+    let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+    for number in 0..RECORDED {
+        recorded.add(&format!("recorded-{number}"), &bundle)?;
+    }
+    // Older than any enforcer: none has seen its cgroup being made.
+    let container = context.container("survival-upgrade", Upper::Ext4)?;
+    let folder = context.policies("survival")?;
+    profiles::write(&folder, &profiles::drift("survival", &["survival-upgrade"], true))?;
+    let (binary, enforcer) = (context.enforcer()?, Enforcer::start(context.enforcer()?, &folder)?);
+    with_oracle_in(container, binary, &folder, enforcer, |binary, folder, enforcer| {
+        let mut enforcer = Some(enforcer);
+        let own_version = wire_version()?;
+        // As an older and a newer agent would have left theirs.
+        for version in [own_version - 1, own_version + 1] {
+            let [own, other] = [own_version, version].map(|number| Path::new(PINS).join(format!("v{number}")));
+            std::fs::rename(&own, &other).on("rename", &own)?;
+            // One that does not come into force takes nothing down.
+            let broken = context.policies("survival-broken")?;
+            let failed = command(binary, &["run", "--policies", &broken.to_string_lossy()])?;
+            ensure(!failed.status.success() && other.exists(), || format!("v{version}: {}", failed.output))?;
+            let next = Enforcer::start(binary, folder)?;
+            ensure(!other.exists() && own.exists(), || format!("{} is still there", other.display()))?;
+            // The other one's agent notices, and leaves the new one alone.
+            if let Some(before) = enforcer.replace(next) {
+                before.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        enforcer.map_or(Ok(()), |enforcer| enforcer.terminate().map(drop))
     })
 }
 

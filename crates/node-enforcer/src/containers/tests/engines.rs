@@ -30,6 +30,7 @@ fn docker_keeps_names_and_labels_beside_containerds_bundle() {
 #[test]
 fn podman_keeps_names_in_its_storage() {
     let host = Host::new();
+    host.process(79, &["app"], "/");
     let storage = "/var/lib/containers/storage/overlay-containers";
     let mut config = with(spec("machine.slice:libpod:p1"), &[], &[("io.container.manager", "libpod")]);
     config["root"]["path"] = json!("/var/lib/containers/storage/overlay/x/merged");

@@ -55,14 +55,11 @@ fn a_pods_container_is_described_from_its_bundle() {
     assert_eq!(container.pod_uid.as_deref(), Some("u-1"));
     assert_eq!(container.image.as_deref(), Some("registry.example.com/api:1"));
     assert_eq!(container.labels["io.kubernetes.cri.sandbox-id"], "s1");
-    assert!(!container.sandbox && container.labels_known);
+    assert!(container.labels_known);
     assert_eq!((container.cgroup.as_str(), container.cgroup_id), ("/kubepods/besteffort/podu-1/c1", cgroup_id));
-    assert_eq!((container.init_pid, container.running), (None, None));
+    assert_eq!(container.init_pid, None);
     let folder = format!("{TASKS}/k8s.io/c1");
-    assert_eq!(
-        (container.bundle.as_path(), container.root.path.as_path()),
-        (Path::new(&folder), Path::new(&format!("{folder}/rootfs")))
-    );
+    assert_eq!(container.root.path, Path::new(&format!("{folder}/rootfs")));
     assert_eq!(container.root.ino, host.tree.at(&container.root.path.to_string_lossy()).metadata().unwrap().ino());
     assert!(!container.root.overlay, "a plain folder is not an overlay's root");
 
@@ -145,13 +142,13 @@ fn runcs_state_names_process_bundle_and_cgroup() {
     assert!(errors.is_empty(), "{errors:?}");
     let [container] = containers.as_slice() else { panic!("{containers:?}") };
     assert_eq!((container.cgroup.as_str(), container.cgroup_id), ("/odd/demo", cgroup_id));
-    assert_eq!((container.init_pid, container.running), (Some(77), Some(true)));
+    assert_eq!(container.init_pid, Some(77));
     assert_eq!(&host.finder.resolve("/odd/demo", None).unwrap().unwrap(), container);
     assert_eq!(host.finder.resolve("/other/demo", None).unwrap(), None, "the recorded cgroup counts");
 
     let later = state.to_string().replace("4711", "4712");
     host.tree.write("/run/runc/demo/state.json", later);
-    assert_eq!(host.finder.scan().0[0].running, Some(false), "the pid was used again");
+    assert_eq!(host.finder.scan().0[0].init_pid, None, "the pid was used again");
 }
 
 #[test]
@@ -164,7 +161,7 @@ fn cruns_status_names_process_bundle_and_cgroup() {
     host.tree.write("/run/crun/demo/status", status.to_string());
     let container = &host.finder.scan().0[0];
     assert_eq!((container.runtime, container.cgroup.as_str()), (Runtime::Crun, "/system.slice/crun-demo.scope"));
-    assert_eq!((container.init_pid, container.running), (Some(78), Some(false)));
+    assert_eq!(container.init_pid, None, "there is no such process");
 }
 
 #[test]
@@ -179,6 +176,7 @@ fn a_scan_finds_each_container_once_and_sandboxes_too() {
     host.bundle(&format!("{TASKS}/k8s.io/s1"), &sandbox);
     host.cgroup("/kubepods/besteffort/podu-1/s1");
     host.tree.write(&format!("{TASKS}/k8s.io/c1/init.pid"), "80");
+    host.process(80, &["app"], "/");
     // runc's own state of the same container.
     let state =
         json!({"id": "c1", "init_process_pid": 80, "config": {"labels": [format!("bundle={TASKS}/k8s.io/c1")]}});
@@ -187,6 +185,6 @@ fn a_scan_finds_each_container_once_and_sandboxes_too() {
     host.bundle(&format!("{TASKS}/k8s.io/old"), &spec("/kubepods/old"));
     let (containers, errors) = host.finder.scan();
     assert!(errors.is_empty(), "{errors:?}");
-    let found: Vec<_> = containers.iter().map(|c| (c.id.as_str(), c.sandbox, c.init_pid)).collect();
-    assert_eq!(found, [("c1", false, Some(80)), ("s1", true, None)]);
+    let found: Vec<_> = containers.iter().map(|c| (c.id.as_str(), c.init_pid)).collect();
+    assert_eq!(found, [("c1", Some(80)), ("s1", None)]);
 }

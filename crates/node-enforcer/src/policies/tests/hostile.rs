@@ -98,7 +98,7 @@ fn no_error_breaks_its_line() {
     let scratch = Scratch::new();
     let file = scratch.write("a\nb.yaml", "\"x\\n\\e[2Jy\": 1\nkind: \"\\u202e\"\n");
     let text = load_here(&file).unwrap_err().to_string();
-    assert!(!text.contains(crate::report::is_unsafe), "{text:?}");
+    assert!(!text.contains(mooring_crd::text::is_unsafe), "{text:?}");
 }
 
 proptest! {
@@ -115,7 +115,7 @@ proptest! {
         }
         let file = scratch.write(if json { "p.json" } else { "p.yaml" }, &bytes);
         if let Err(errors) = load_here(&file) {
-            prop_assert!(!errors.to_string().contains(crate::report::is_unsafe));
+            prop_assert!(!errors.to_string().contains(mooring_crd::text::is_unsafe));
             prop_assert!(!errors.errors().is_empty());
         }
     }

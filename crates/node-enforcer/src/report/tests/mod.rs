@@ -20,14 +20,12 @@ pub(super) fn container(id: &str) -> Container {
         pod: "api-x".to_owned(),
         pod_uid: Some("u-1".to_owned()),
         name: "api".to_owned(),
-        sandbox: false,
         image: Some("registry.example.com/api:1".to_owned()),
         labels: BTreeMap::new(),
         labels_known: true,
         cgroup: "/x".to_owned(),
         cgroup_id: 1,
         init_pid: None,
-        running: None,
         root: Root { path: "/r".into(), dev: 1, ino: 1, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
         volumes: ["/data", "/data/in", "/database"]
             .map(|destination| Volume {
@@ -37,7 +35,6 @@ pub(super) fn container(id: &str) -> Container {
                 file: Some(FileId { dev: 2, ino: 2 }),
             })
             .into(),
-        bundle: "/b".into(),
     }
 }
 

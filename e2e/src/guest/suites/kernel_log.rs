@@ -1,0 +1,35 @@
+//! What the kernel itself had to say while the suites ran.
+
+use crate::guest::error::{During, HarnessError, Result, ensure};
+use std::process::Command;
+
+/// Fails on a warning or a bug that the kernel has logged: a node's owner reads them, too.
+pub(super) fn is_clean() -> Result<()> {
+    let output = Command::new("dmesg").output().during("run dmesg")?;
+    ensure(output.status.success(), || format!("dmesg ended with {}", output.status))?;
+    match complaint(&String::from_utf8_lossy(&output.stdout)) {
+        Some(line) => Err(HarnessError::Wrong(format!("the kernel logged: {line}"))),
+        None => Ok(()),
+    }
+}
+
+/// The first of them. A processor that is emulated slowly beside other work is no fault of the kernel's: soft lockups are left out.
+fn complaint(log: &str) -> Option<&str> {
+    log.lines().find(|line| {
+        line.contains("WARNING: CPU")
+            || line.contains("Oops:")
+            || (line.contains("BUG:") && !line.contains("soft lockup"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_found_and_slowness_is_not_one() {
+        assert!(complaint("[1.0] fine\n[2.0] WARNING: CPU: 1 PID: 120 at kernel/bpf/verifier.c:10519\n").is_some());
+        assert!(complaint("[2.0] BUG: kernel NULL pointer dereference\n").is_some());
+        assert_eq!(complaint("[2.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!\n"), None);
+    }
+}
