@@ -10,7 +10,7 @@ VM  := $(OUT)/debug/vm
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-shell fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit api gen gen-check vm vm-verdict vm-shell fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ deny: ## Licenses, sources and versions of what is built in
 
 unit: ## Unit and property tests
 	cargo test --workspace
+
+api: ## What a real Kubernetes API server makes of the API: refusals, columns, admission, rights
+	cargo test -p mooring-e2e --test api -- --ignored
 
 gen: ## Write the generated files
 	cargo run -q -p mooring-crd --example crdgen -- .

@@ -3,5 +3,6 @@
 
 pub mod attacks;
 pub mod bench;
+pub mod cluster;
 pub mod guest;
 pub mod vm;

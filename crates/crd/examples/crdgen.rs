@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use mooring_crd::{policy_definition, reference::policy_reference};
+use mooring_crd::{GROUP, Kind, access, reference::reference};
+use serde_json::Value;
 
 const HEADER: &str = "# Generated from crates/crd by `make gen`: edit the types there.\n";
 
@@ -53,11 +54,32 @@ fn run() -> Result<bool, Box<dyn Error>> {
 }
 
 /// Every generated file, with its content.
-fn files(root: &Path) -> Result<[(PathBuf, String); 2], Box<dyn Error>> {
-    let definition = policy_definition()?;
-    let yaml = serde_saphyr::to_string(&definition)?;
-    Ok([
-        (root.join("deploy/crds/mooring.dev_containerdriftpolicies.yaml"), format!("{HEADER}{}\n", yaml.trim_end())),
-        (root.join("docs/reference/containerdriftpolicy.md"), policy_reference(&definition)),
-    ])
+fn files(root: &Path) -> Result<Vec<(PathBuf, String)>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for kind in Kind::ALL {
+        let definition = kind.definition()?;
+        let plural = kind.plural();
+        files.push((root.join(format!("deploy/crds/{GROUP}_{plural}.yaml")), yaml(&[&definition])?));
+        let page = format!("docs/reference/{}.md", kind.as_str().to_lowercase());
+        files.push((root.join(page), reference(kind, &definition)));
+    }
+    for manifest in access::manifests() {
+        let objects: Vec<&Value> = manifest.objects.iter().collect();
+        files.push((root.join("deploy/manifests").join(manifest.file), yaml(&objects)?));
+    }
+    files.push((root.join("docs/reference/rights.md"), access::reference()));
+    Ok(files)
+}
+
+/// Objects as one file.
+fn yaml(objects: &[&Value]) -> Result<String, Box<dyn Error>> {
+    let mut text = HEADER.to_owned();
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
+            text.push_str("---\n");
+        }
+        text.push_str(serde_saphyr::to_string(object)?.trim_end());
+        text.push('\n');
+    }
+    Ok(text)
 }

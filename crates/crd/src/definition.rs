@@ -1,9 +1,12 @@
-//! The `CustomResourceDefinition`, as the API server gets it.
+//! The kinds, and their `CustomResourceDefinition`s as the API server gets them.
 
+use std::fmt;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::policy::ContainerDriftPolicy;
+use crate::{channel::NotificationChannel, event::DriftEvent, node::DriftNode, policy::ContainerDriftPolicy};
 
 /// The API group.
 pub const GROUP: &str = "mooring.dev";
@@ -14,33 +17,118 @@ pub const API_VERSION: &str = "mooring.dev/v1alpha1";
 /// The kind of a policy.
 pub const POLICY_KIND: &str = "ContainerDriftPolicy";
 
-/// Formats that the API server knows; it warns about every other one at each apply.
-const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
+/// A kind of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What must not run where, and what is done about it.
+    ContainerDriftPolicy,
+    /// What ran or was refused.
+    DriftEvent,
+    /// What a node can do and does.
+    DriftNode,
+    /// Where notifications go.
+    NotificationChannel,
+}
 
-/// The `CustomResourceDefinition` of `ContainerDriftPolicy`, in the shape of its file.
-///
-/// # Errors
-/// Only where the types themselves cannot be written as JSON, which a test rules out.
-pub fn policy_definition() -> Result<Value, serde_json::Error> {
-    let mut definition = serde_json::to_value(ContainerDriftPolicy::crd())?;
-    if let Some(versions) = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
-        for version in versions {
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::ContainerDriftPolicy, Self::DriftEvent, Self::DriftNode, Self::NotificationChannel];
+
+    /// The word in an object's `kind`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContainerDriftPolicy => POLICY_KIND,
+            Self::DriftEvent => "DriftEvent",
+            Self::DriftNode => "DriftNode",
+            Self::NotificationChannel => "NotificationChannel",
+        }
+    }
+
+    /// The word in a request's path and in a role.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::ContainerDriftPolicy => "containerdriftpolicies",
+            Self::DriftEvent => "driftevents",
+            Self::DriftNode => "driftnodes",
+            Self::NotificationChannel => "notificationchannels",
+        }
+    }
+
+    /// The short word that `kubectl` takes as well.
+    #[must_use]
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::ContainerDriftPolicy => "cdp",
+            Self::DriftEvent => "de",
+            Self::DriftNode => "dn",
+            Self::NotificationChannel => "nch",
+        }
+    }
+
+    /// Whether objects are in a namespace.
+    #[must_use]
+    pub const fn is_namespaced(self) -> bool {
+        matches!(self, Self::DriftEvent)
+    }
+
+    fn derived(self) -> CustomResourceDefinition {
+        match self {
+            Self::ContainerDriftPolicy => ContainerDriftPolicy::crd(),
+            Self::DriftEvent => DriftEvent::crd(),
+            Self::DriftNode => DriftNode::crd(),
+            Self::NotificationChannel => NotificationChannel::crd(),
+        }
+    }
+
+    /// The `CustomResourceDefinition`, in the shape of its file.
+    ///
+    /// # Errors
+    /// Only where the types themselves cannot be written as JSON, which a test rules out.
+    pub fn definition(self) -> Result<Value, serde_json::Error> {
+        let mut definition = serde_json::to_value(self.derived())?;
+        for version in definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if self == Self::DriftEvent {
+                written_at_once(version);
+            }
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
             }
         }
+        Ok(definition)
     }
-    Ok(definition)
+
+    /// The schema out of the definition: the one that [`crate::validate`] enforces.
+    ///
+    /// # Errors
+    /// As [`Kind::definition`].
+    pub fn schema(self) -> Result<Value, serde_json::Error> {
+        let mut definition = self.definition()?;
+        Ok(definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default())
+    }
 }
 
-/// The schema of `ContainerDriftPolicy` out of its definition: the one that [`crate::validate`] enforces.
-///
-/// # Errors
-/// As [`policy_definition`].
-pub fn policy_schema() -> Result<Value, serde_json::Error> {
-    let mut definition = policy_definition()?;
-    Ok(definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default())
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
+
+/// Makes `status` a part like any other, and a required one. The derive adds a subresource wherever there is a status; an
+/// event would then take two writes, and be without its count between them.
+fn written_at_once(version: &mut Value) {
+    if let Some(version) = version.as_object_mut() {
+        version.remove("subresources");
+    }
+    if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema").and_then(Value::as_object_mut) {
+        schema.insert("required".to_owned(), json!(["spec", "status"]));
+    }
+}
+
+/// Formats that the API server knows; it warns about every other one at each apply.
+const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 
 /// Removes what the derive adds and Kubernetes needs not, in every schema below this one.
 fn tidy(schema: &mut Value) {

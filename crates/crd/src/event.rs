@@ -1,8 +1,8 @@
 //! `DriftEvent`: one violation, and how often it happened.
 //!
-//! The facts are in `spec` and never change; what goes on counting is in `status`, so that an agent's role can be
-//! limited to creating events and updating their status. It carries everything a person or another system needs
-//! without a second lookup.
+//! What it is about is in `spec` and cannot be changed; what goes on counting is in `status`. It carries everything a
+//! person or another system needs without a second lookup. There is no status subresource: an event is one write, with
+//! its count, where a subresource would need two and show an event without a count between them.
 #![allow(clippy::doc_markdown)] // `kubectl explain` shows these comments as plain text.
 #![allow(clippy::duplicated_attributes)] // Each printer column has a type of its own.
 
@@ -11,7 +11,14 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::{ContainerAction, Reason, Severity, Verdict};
+use crate::{
+    limits, rules,
+    words::{ContainerAction, Reason, Severity, Verdict},
+};
+
+/// The path of an event that stands for all further ones of its policy, container and reason, and for those whose path was
+/// not told. No file's path begins so.
+pub const OTHER_PATHS: &str = "(other paths)";
 
 /// The facts of a violation.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,19 +33,63 @@ use crate::words::{ContainerAction, Reason, Severity, Verdict};
     status = "DriftEventStatus",
     derive = "PartialEq",
     doc = "A container tried to execute what its image did not bring, or what a policy prohibits.",
-    printcolumn(name = "VERDICT", type_ = "string", json_path = ".spec.verdict"),
-    printcolumn(name = "REASON", type_ = "string", json_path = ".spec.reason"),
-    printcolumn(name = "POD", type_ = "string", json_path = ".spec.pod.name"),
-    printcolumn(name = "CONTAINER", type_ = "string", json_path = ".spec.container"),
-    printcolumn(name = "PATH", type_ = "string", json_path = ".spec.path"),
-    printcolumn(name = "COUNT", type_ = "integer", json_path = ".status.count"),
-    printcolumn(name = "LAST", type_ = "date", json_path = ".status.lastSeen"),
-    printcolumn(name = "POLICY", type_ = "string", json_path = ".spec.policy"),
-    printcolumn(name = "SEVERITY", type_ = "string", json_path = ".spec.severity")
+    selectable = ".spec.policy",
+    selectable = ".spec.severity",
+    selectable = ".spec.reason",
+    selectable = ".spec.verdict",
+    selectable = ".spec.node",
+    selectable = ".spec.pod.name",
+    selectable = ".spec.pod.uid",
+    selectable = ".spec.container",
+    printcolumn(
+        name = "VERDICT",
+        type_ = "string",
+        json_path = ".spec.verdict",
+        description = "What became of the execution"
+    ),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = ".spec.reason",
+        description = "Why the file violates the policy"
+    ),
+    printcolumn(name = "POD", type_ = "string", json_path = ".spec.pod.name", description = "The pod"),
+    printcolumn(name = "CONTAINER", type_ = "string", json_path = ".spec.container", description = "The container"),
+    printcolumn(name = "PATH", type_ = "string", json_path = ".spec.path", description = "The file, in the container"),
+    printcolumn(name = "COUNT", type_ = "integer", json_path = ".status.count", description = "How often it happened"),
+    printcolumn(
+        name = "LAST",
+        type_ = "date",
+        json_path = ".status.lastSeen",
+        description = "How long ago it happened last"
+    ),
+    printcolumn(
+        name = "POLICY",
+        type_ = "string",
+        json_path = ".spec.policy",
+        description = "The policy that was violated",
+        priority = 1
+    ),
+    printcolumn(
+        name = "SEVERITY",
+        type_ = "string",
+        json_path = ".spec.severity",
+        description = "How serious the policy says it is",
+        priority = 1
+    ),
+    printcolumn(
+        name = "NODE",
+        type_ = "string",
+        json_path = ".spec.node",
+        description = "The node that the pod runs on",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::event::spec()))]
 pub struct DriftEventSpec {
     /// The name of the ContainerDriftPolicy that was violated.
+    #[schemars(schema_with = "rules::policy_name")]
     pub policy: String,
 
     /// The severity that the policy gives its violations.
@@ -47,39 +98,47 @@ pub struct DriftEventSpec {
     /// Why the file violates the policy.
     pub reason: Reason,
 
-    /// What became of the execution.
+    /// What became of the execution; of the last one, where the same happened often.
     pub verdict: Verdict,
 
     /// The node, by its name.
+    #[schemars(schema_with = "rules::node_name")]
     pub node: String,
 
     /// The pod. Outside a cluster, the sandbox or the container itself.
     pub pod: EventPod,
 
     /// The container's name in the pod.
+    #[schemars(schema_with = "rules::event::container_name")]
     pub container: String,
 
     /// The container's id, as its runtime has it.
     #[serde(rename = "containerID")]
+    #[schemars(length(max = limits::MAX_UID_TEXT))]
     pub container_id: String,
 
     /// The image that the container was started from, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_IMAGE))]
     pub image: Option<String>,
 
-    /// The file, by its path inside the container; memfd:NAME for an anonymous file; empty where the path could not
-    /// be found out. Bytes that are not UTF-8 are shown as U+FFFD.
+    /// The file, by its path inside the container; memfd:NAME for an anonymous file; (other paths) where the event
+    /// counts what had no room for one of its own; empty where the path could not be found out. Bytes that are not UTF-8
+    /// are shown as U+FFFD. At most 4096 characters.
+    #[schemars(length(max = limits::MAX_EVENT_PATH))]
     pub path: String,
 
     /// The name that the file was invoked with, where it is not the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_EVENT_PATH))]
     pub invoked_as: Option<String>,
 
     /// The SHA-256 of the file, as 64 lower-case hexadecimal digits, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::sha256")]
     pub sha256: Option<String>,
 
-    /// The volume that the file is on, for reason VolumeBinary.
+    /// The volume that the file is on, where it is on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<EventVolume>,
 
@@ -88,12 +147,14 @@ pub struct DriftEventSpec {
 
     /// The policy's runbook: where to read what to do.
     #[serde(default, rename = "runbookURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::runbook_url")]
     pub runbook_url: Option<String>,
 }
 
 /// What goes on counting about a violation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::event::status()))]
 pub struct DriftEventStatus {
     /// How often it happened, at least 1. The kernel counts, while the agent is away, too; what it has no room to
     /// count is counted as lost.
@@ -110,8 +171,9 @@ pub struct DriftEventStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_action: Option<ContainerActionOutcome>,
 
-    /// The recording, where the policy asks for one.
+    /// The recording, where the policy asks for one: its name at the agent of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_MESSAGE))]
     pub capture_ref: Option<String>,
 }
 
@@ -119,10 +181,12 @@ pub struct DriftEventStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventPod {
     /// The pod's name; its namespace is the event's own.
+    #[schemars(schema_with = "rules::pod_name")]
     pub name: String,
 
     /// The pod's uid, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_UID_TEXT))]
     pub uid: Option<String>,
 }
 
@@ -131,29 +195,35 @@ pub struct EventPod {
 #[serde(rename_all = "camelCase")]
 pub struct EventVolume {
     /// Where it is mounted in the container.
+    #[schemars(length(max = limits::MAX_EVENT_PATH))]
     pub mount_path: String,
 
     /// Its kind, as in emptyDir, persistentVolumeClaim, hostPath; outside a cluster the mount's type, as in bind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_VOLUME_KIND))]
     pub kind: Option<String>,
 
     /// Its name in the pod's spec; outside a cluster the mount's source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_EVENT_PATH))]
     pub name: Option<String>,
 }
 
-/// The process of a violation. Ids are those of the node.
+/// The process of a violation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// The process id.
+    /// The process's id on the node.
+    #[schemars(range(min = 0, max = limits::MAX_PID))]
     pub pid: u32,
 
-    /// The user id.
+    /// The user's id on the node.
+    #[schemars(range(min = 0, max = limits::MAX_UID))]
     pub uid: u32,
 
     /// The command line, where it could be read: arguments with a space between, cut at 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_COMMAND_LINE))]
     pub command_line: Option<String>,
 
     /// Its parent, where it could be read.
@@ -164,11 +234,13 @@ pub struct Process {
 /// The parent of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parent {
-    /// The process id.
+    /// The process's id on the node.
+    #[schemars(range(min = 0, max = limits::MAX_PID))]
     pub pid: u32,
 
     /// The name that the parent gave itself (the kernel's `comm`). It proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::MAX_PROCESS_NAME))]
     pub name: Option<String>,
 }
 
@@ -179,5 +251,39 @@ pub struct ContainerActionOutcome {
     pub action: ContainerAction,
 
     /// What became of it, or why it was held back.
+    #[schemars(length(max = limits::MAX_MESSAGE))]
     pub outcome: String,
+}
+
+impl DriftEventSpec {
+    /// Cuts every text that may be longer than the API allows, at a character: a workload chooses paths and arguments, and
+    /// a violation must not go untold for them.
+    pub fn cut_to_bounds(&mut self) {
+        cut(&mut self.path, limits::MAX_EVENT_PATH);
+        cut_some(&mut self.invoked_as, limits::MAX_EVENT_PATH);
+        cut_some(&mut self.image, limits::MAX_IMAGE);
+        cut(&mut self.container_id, limits::MAX_UID_TEXT);
+        cut_some(&mut self.process.command_line, limits::MAX_COMMAND_LINE);
+        if let Some(parent) = &mut self.process.parent {
+            cut_some(&mut parent.name, limits::MAX_PROCESS_NAME);
+        }
+        if let Some(volume) = &mut self.volume {
+            cut(&mut volume.mount_path, limits::MAX_EVENT_PATH);
+            cut_some(&mut volume.kind, limits::MAX_VOLUME_KIND);
+            cut_some(&mut volume.name, limits::MAX_EVENT_PATH);
+        }
+    }
+}
+
+fn cut_some(text: &mut Option<String>, most: u64) {
+    if let Some(text) = text {
+        cut(text, most);
+    }
+}
+
+fn cut(text: &mut String, most: u64) {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+    }
 }

@@ -7,11 +7,15 @@
 //! No client and no I/O.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
+pub mod access;
 pub mod actions;
+pub mod channel;
 pub mod definition;
 pub mod detect;
 pub mod event;
+pub mod event_name;
 pub mod limits;
+pub mod node;
 pub mod policy;
 pub mod reference;
 mod rules;
@@ -21,13 +25,24 @@ pub mod validate;
 pub mod words;
 
 pub use actions::{Actions, Capture};
-pub use definition::{API_VERSION, GROUP, POLICY_KIND, VERSION, policy_definition};
+pub use channel::{
+    EmailChannel, NotificationChannel, NotificationChannelSpec, SecretKey, SlackChannel, WebhookChannel,
+};
+pub use definition::{API_VERSION, GROUP, Kind, POLICY_KIND, VERSION};
 pub use detect::{Detect, Exception, ProhibitedBinary};
 pub use event::{
-    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process,
+    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, OTHER_PATHS, Parent,
+    Process,
+};
+pub use event_name::event_name;
+pub use node::{
+    AppliedRules, DriftNode, DriftNodeSpec, DriftNodeStatus, FeatureSupport, NodeContainers, NodeEvents, PolicyFigures,
+    SelfTest,
 };
 pub use policy::{ContainerDriftPolicy, ContainerDriftPolicySpec};
 pub use scope::{LabelSelector, Operator, Requirement, Scope};
-pub use status::{ContainerCounts, ContainerDriftPolicyStatus, NodeCounts};
-pub use validate::{FieldError, policy_from_value, validate_policy};
-pub use words::{ContainerAction, Reason, Severity, Verdict};
+pub use status::{ContainerCounts, ContainerDriftPolicyStatus, NodeCounts, NodeProblem};
+pub use validate::{FieldError, policy_from_value, validate, validate_policy};
+pub use words::{
+    Backend, ChannelType, ContainerAction, Feature, MailTls, Reason, RulesSource, SelfTestResult, Severity, Verdict,
+};

@@ -27,3 +27,36 @@ pub const MAX_NOTIFY: u64 = 16;
 pub const MAX_OBJECT_NAME: u64 = 253;
 /// Seconds of a capture, before the event and after it, each.
 pub const MAX_CAPTURE_SECONDS: u32 = 120;
+
+/// Bytes of a file's path in an event: the kernel's `PATH_MAX`.
+pub const MAX_EVENT_PATH: u64 = 4096;
+/// Bytes of a command line in an event.
+pub const MAX_COMMAND_LINE: u64 = 4096;
+/// Characters of the name that a process gave itself; the kernel keeps 15 bytes.
+pub const MAX_PROCESS_NAME: u64 = 64;
+/// A process id; the kernel's own limit is lower (4194304).
+pub const MAX_PID: u32 = 2_147_483_647;
+/// A user id.
+pub const MAX_UID: u32 = 4_294_967_295;
+/// Characters of a uid of the API server, and of a container's id.
+pub const MAX_UID_TEXT: u64 = 128;
+/// Characters of an image reference in an event.
+pub const MAX_IMAGE: u64 = 1024;
+/// Characters of a volume's kind.
+pub const MAX_VOLUME_KIND: u64 = 63;
+/// Characters of a sentence in a status: why something is as it is, and what to do.
+pub const MAX_MESSAGE: u64 = 1024;
+/// Characters of a version, a digest or a resource version.
+pub const MAX_VERSION: u64 = 128;
+/// Conditions of one object.
+pub const MAX_CONDITIONS: u64 = 8;
+/// Policies on one node: the slots of its kernel tables.
+pub const MAX_NODE_POLICIES: u64 = 64;
+/// Entries in `DriftNode.status.features`.
+pub const MAX_FEATURES: u64 = 32;
+/// Nodes that a policy's status names.
+pub const MAX_PROBLEM_NODES: u64 = 10;
+/// Characters of an email address.
+pub const MAX_EMAIL: u64 = 254;
+/// Recipients of an email channel.
+pub const MAX_RECIPIENTS: u64 = 16;

@@ -23,6 +23,9 @@ use crate::{
     status = "ContainerDriftPolicyStatus",
     derive = "PartialEq",
     doc = "Says, for a scope of containers, that nothing may execute which their image did not bring.",
+    selectable = ".spec.enabled",
+    selectable = ".spec.severity",
+    selectable = ".spec.actions.prevent",
     printcolumn(
         name = "SEVERITY",
         type_ = "string",

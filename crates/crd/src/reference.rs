@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::definition::{API_VERSION, POLICY_KIND};
+use crate::definition::{API_VERSION, Kind};
 
-/// The reference of the policy's fields.
+/// The reference of a kind's fields, out of its definition.
 #[must_use]
-pub fn policy_reference(definition: &Value) -> String {
+pub fn reference(kind: Kind, definition: &Value) -> String {
+    let scope = if kind.is_namespaced() { "namespaced" } else { "cluster scoped" };
+    let short = kind.short_name();
     let mut text = format!(
-        "<!-- Generated from crates/crd by `make gen`: edit the types there. -->\n\n# {POLICY_KIND}\n\n\
-         `apiVersion: {API_VERSION}`, cluster scoped. `kubectl explain cdp.spec` shows the same.\n"
+        "<!-- Generated from crates/crd by `make gen`: edit the types there. -->\n\n# {kind}\n\n\
+         `apiVersion: {API_VERSION}`, {scope}, short name `{short}`. `kubectl explain {short} --recursive` shows the same.\n"
     );
     let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema");
     if let Some(schema) = schema.and_then(Value::as_object) {
@@ -23,7 +25,33 @@ pub fn policy_reference(definition: &Value) -> String {
             }
         }
     }
+    printed(definition, &mut text);
     text
+}
+
+/// What `kubectl get` prints, and by what it selects.
+fn printed(definition: &Value, text: &mut String) {
+    let list = |pointer: &str| definition.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    text.push_str("\n## kubectl get\n\n| column | what it is |\n|---|---|\n");
+    for column in list("/spec/versions/0/additionalPrinterColumns") {
+        let Some(column) = column.as_object() else {
+            continue;
+        };
+        let wide = column.get("priority").is_some_and(|priority| *priority != 0);
+        let wide = if wide { " (with `-o wide`)" } else { "" };
+        let what = match (description(column), string(column, "jsonPath")) {
+            ("", ".metadata.creationTimestamp") => "How long ago it was created",
+            (what, _) => what,
+        };
+        let _ = writeln!(text, "| {} | {what}{wide} |", string(column, "name"));
+    }
+    let fields: Vec<String> = list("/spec/versions/0/selectableFields")
+        .filter_map(|field| field.get("jsonPath")?.as_str())
+        .map(|path| format!("`{}`", path.trim_start_matches('.')))
+        .collect();
+    if !fields.is_empty() {
+        let _ = write!(text, "\n`--field-selector` takes {}.\n", fields.join(", "));
+    }
 }
 
 /// The fields of one object as a table, then the tables of the objects below it.

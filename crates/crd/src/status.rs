@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{limits, rules};
+
 /// What became of the policy on the nodes, as of the last report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -22,14 +24,10 @@ pub struct ContainerDriftPolicyStatus {
     /// Accepted: the policy could be compiled. Enforcing: every node that it concerns applies it. Degraded: at least
     /// one node cannot honour all of it. The message says why and what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
-        "maxItems" = 8,
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["type"],
-    ))]
+    #[schemars(schema_with = "rules::status::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// How many nodes apply the policy.
+    /// How many nodes apply the policy, and which do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
 
@@ -59,10 +57,36 @@ pub struct NodeCounts {
     #[schemars(range(min = 0))]
     pub degraded: i64,
 
+    /// Nodes whose agent is gone: what it left in the kernel goes on enforcing the last rules, and nothing is told.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub unattended: i64,
+
+    /// The first few of the nodes that do not enforce, degraded or unattended, by name and why. At most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = limits::MAX_PROBLEM_NODES,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["node"],
+    ))]
+    pub problems: Vec<NodeProblem>,
+
     /// Enforcing of targeted, for people, as in 12/12.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub summary: Option<String>,
+}
+
+/// A node that does not do all that the policy asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeProblem {
+    /// The node's name.
+    #[schemars(schema_with = "rules::node_name")]
+    pub node: String,
+
+    /// Why, and what to do. At most 1024 characters.
+    #[schemars(length(max = limits::MAX_MESSAGE))]
+    pub message: String,
 }
 
 /// Counts of containers.

@@ -1,4 +1,5 @@
-//! The closed sets of words that policies and events share.
+//! The closed sets of words that policies, events and nodes share.
+#![allow(clippy::doc_markdown)] // `kubectl explain` shows some of these comments as plain text.
 
 use std::fmt;
 
@@ -88,6 +89,86 @@ pub enum Verdict {
     Detected,
 }
 
+/// How a node stops an execution, best first: BpfLsm, FmodRet, Fanotify, Kill; None where the kernel lacks what every one of
+/// them needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Backend {
+    /// BPF LSM programs refuse it.
+    BpfLsm,
+    /// BPF programs that change the result of the kernel's own hooks refuse it.
+    FmodRet,
+    /// The agent refuses it, asked by the kernel through fanotify.
+    Fanotify,
+    /// It cannot be refused: the process is killed from the kernel.
+    Kill,
+    /// Nothing: this kernel lacks what every backend needs.
+    None,
+}
+
+/// What came of a self-test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SelfTestResult {
+    /// A drifted file was refused, and a file of the image ran.
+    Passed,
+    /// The kernel did not do what the programs asked of it.
+    Failed,
+    /// The test itself could not be made.
+    NotRun,
+}
+
+/// Where a node has its rules from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RulesSource {
+    /// The node's ConfigMap.
+    ConfigMap,
+    /// The copy that the agent keeps on the node.
+    Disk,
+}
+
+/// What a node may be able to do, one word for each thing that a policy can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Feature {
+    /// `actions.prevent`.
+    Prevent,
+    /// `detect.driftedBinaries`.
+    DriftedBinaries,
+    /// `detect.volumeBinaries`.
+    VolumeBinaries,
+    /// `detect.driftedLibraries`.
+    DriftedLibraries,
+    /// `detect.driftedScripts`.
+    DriftedScripts,
+    /// `detect.prohibitedBinaries`.
+    ProhibitedBinaries,
+    /// Metadata changes of image files are told apart from changed content.
+    MetadataCopyUps,
+    /// `actions.container`.
+    ContainerActions,
+    /// `actions.capture`.
+    Capture,
+}
+
+/// Where a notification channel leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ChannelType {
+    /// A Slack channel, by its incoming webhook.
+    Slack,
+    /// Any HTTPS endpoint that takes a POST of JSON.
+    Webhook,
+    /// Mail by SMTP.
+    Email,
+}
+
+/// How a connection to a mail server is protected. There is no way to go without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum MailTls {
+    /// Begins in clear text and must be upgraded before anything is said (usually port 587).
+    #[default]
+    StartTls,
+    /// TLS from the first byte (usually port 465).
+    Implicit,
+}
+
 words!(Severity { Info, Low, Medium, High });
 words!(ContainerAction { None, Pause, Stop, Kill });
 words!(Reason {
@@ -101,6 +182,22 @@ words!(Reason {
     DriftedScript,
 });
 words!(Verdict { Denied, Killed, Detected });
+words!(Backend { BpfLsm, FmodRet, Fanotify, Kill, None });
+words!(SelfTestResult { Passed, Failed, NotRun });
+words!(RulesSource { ConfigMap, Disk });
+words!(Feature {
+    Prevent,
+    DriftedBinaries,
+    VolumeBinaries,
+    DriftedLibraries,
+    DriftedScripts,
+    ProhibitedBinaries,
+    MetadataCopyUps,
+    ContainerActions,
+    Capture,
+});
+words!(ChannelType { Slack, Webhook, Email });
+words!(MailTls { StartTls, Implicit });
 
 #[cfg(test)]
 mod tests {
@@ -108,18 +205,21 @@ mod tests {
 
     #[test]
     fn the_words_are_spelt_as_they_are_serialised() {
-        for word in Severity::ALL {
-            assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
+        fn spelt<T: Serialize + fmt::Display>(words: &[T]) {
+            for word in words {
+                assert_eq!(serde_json::to_value(word).unwrap(), word.to_string());
+            }
         }
-        for word in ContainerAction::ALL {
-            assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
-        }
-        for word in Reason::ALL {
-            assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
-        }
-        for word in Verdict::ALL {
-            assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
-        }
+        spelt(Severity::ALL);
+        spelt(ContainerAction::ALL);
+        spelt(Reason::ALL);
+        spelt(Verdict::ALL);
+        spelt(Backend::ALL);
+        spelt(SelfTestResult::ALL);
+        spelt(RulesSource::ALL);
+        spelt(Feature::ALL);
+        spelt(ChannelType::ALL);
+        spelt(MailTls::ALL);
     }
 
     #[test]

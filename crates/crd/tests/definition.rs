@@ -1,11 +1,14 @@
 //! The generated definition: structural, bounded, documented.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use mooring_crd::{DriftEvent, policy_definition};
+use mooring_crd::{DriftEvent, Kind};
 use serde_json::Value;
 
-fn schema() -> Value {
-    policy_definition().unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+/// Calls `visit` with each schema of each kind, and its path.
+fn every(visit: &mut impl FnMut(&str, &Value)) {
+    for kind in Kind::ALL {
+        each(kind.as_str(), &kind.schema().unwrap(), visit);
+    }
 }
 
 /// Calls `visit` with each schema below `schema`, and its path.
@@ -23,7 +26,7 @@ fn each(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
 
 #[test]
 fn every_field_has_a_type_and_every_named_one_a_description() {
-    each("", &schema(), &mut |path, schema| {
+    every(&mut |path, schema| {
         assert!(schema["type"].is_string(), "{path} has no type");
         if !path.ends_with("[]") {
             let text = schema["description"].as_str().unwrap_or_default();
@@ -34,12 +37,13 @@ fn every_field_has_a_type_and_every_named_one_a_description() {
 }
 
 #[test]
-fn everything_under_spec_is_bounded() {
-    each("spec", &schema()["properties"]["spec"], &mut |path, schema| {
+fn everything_is_bounded() {
+    every(&mut |path, schema| {
         let bound = match schema["type"].as_str().unwrap() {
             "array" => "maxItems",
+            "string" if schema["format"] == "date-time" => return,
             "string" if schema["enum"].is_null() => "maxLength",
-            "integer" => "maximum",
+            "integer" if path.contains(".spec") => "maximum",
             "object" if !schema["additionalProperties"].is_null() => "maxProperties",
             _ => return,
         };
@@ -49,7 +53,7 @@ fn everything_under_spec_is_bounded() {
 
 #[test]
 fn every_format_is_one_that_the_api_server_knows() {
-    each("", &schema(), &mut |path, schema| {
+    every(&mut |path, schema| {
         if let Some(format) = schema["format"].as_str() {
             assert!(["int32", "int64", "date-time"].contains(&format), "{path}: {format}");
         }
@@ -59,7 +63,7 @@ fn every_format_is_one_that_the_api_server_knows() {
 #[test]
 fn every_rule_says_what_to_write() {
     let mut rules = 0;
-    each("", &schema(), &mut |path, schema| {
+    every(&mut |path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().unwrap_or_default();
             assert!(message.contains(": "), "{path}: {message:?} says no fix");
@@ -69,44 +73,81 @@ fn every_rule_says_what_to_write() {
     assert!(rules >= 20, "{rules}");
 }
 
-#[test]
-fn the_columns_are_those_of_kubectl_get_cdp() {
-    let definition = policy_definition().unwrap();
-    let columns: Vec<&str> = definition["spec"]["versions"][0]["additionalPrinterColumns"]
+fn columns(kind: Kind, wide: bool) -> Vec<String> {
+    kind.definition().unwrap()["spec"]["versions"][0]["additionalPrinterColumns"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|column| column["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(columns, ["SEVERITY", "PREVENT", "NODES", "CONTAINERS", "VIOLATIONS", "READY", "AGE"]);
-    assert_eq!(definition["spec"]["names"]["shortNames"][0], "cdp");
-    assert_eq!(definition["spec"]["names"]["categories"][0], "mooring");
-    assert_eq!(definition["spec"]["scope"], "Cluster");
+        .filter(|column| (column["priority"] == 1) == wide)
+        .map(|column| column["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_columns_are_those_of_kubectl_get() {
+    let policy = ["SEVERITY", "PREVENT", "NODES", "CONTAINERS", "VIOLATIONS", "READY", "AGE"];
+    assert_eq!(columns(Kind::ContainerDriftPolicy, false), policy);
+    assert_eq!(columns(Kind::DriftEvent, false), ["VERDICT", "REASON", "POD", "CONTAINER", "PATH", "COUNT", "LAST"]);
+    assert_eq!(columns(Kind::DriftEvent, true), ["POLICY", "SEVERITY", "NODE"]);
+    let node = ["READY", "BACKEND", "SELF-TEST", "CONTAINERS", "UNPROTECTED", "LOST", "REVISION", "AGE"];
+    assert_eq!(columns(Kind::DriftNode, false), node);
+    assert_eq!(columns(Kind::NotificationChannel, false), ["TYPE", "AGE"]);
+}
+
+#[test]
+fn every_column_and_selectable_field_is_in_the_schema() {
+    for kind in Kind::ALL {
+        let definition = kind.definition().unwrap();
+        let version = &definition["spec"]["versions"][0];
+        let schema = kind.schema().unwrap();
+        let fields = ["additionalPrinterColumns", "selectableFields"].map(|list| version[list].as_array().unwrap());
+        for path in fields.into_iter().flatten().map(|field| field["jsonPath"].as_str().unwrap()) {
+            if path.starts_with(".metadata") {
+                continue;
+            }
+            // A condition's, as in .status.conditions[?(@.type=="Ready")].status.
+            let (path, _) = path.split_once('[').unwrap_or((path, ""));
+            let at = path.split('.').skip(1).fold(&schema, |schema, name| &schema["properties"][name]);
+            assert!(at.is_object(), "{kind} has no {path}");
+        }
+    }
+}
+
+#[test]
+fn the_names_are_those_of_the_definition() {
+    for kind in Kind::ALL {
+        let definition = kind.definition().unwrap();
+        let names = &definition["spec"]["names"];
+        assert_eq!(names["kind"], kind.as_str());
+        assert_eq!(names["plural"], kind.plural());
+        assert_eq!(names["shortNames"], serde_json::json!([kind.short_name()]));
+        assert_eq!(names["categories"], serde_json::json!(["mooring"]));
+        assert_eq!(definition["spec"]["scope"], if kind.is_namespaced() { "Namespaced" } else { "Cluster" });
+    }
+}
+
+#[test]
+fn an_event_is_written_at_once() {
+    let definition = Kind::DriftEvent.definition().unwrap();
+    assert!(definition["spec"]["versions"][0]["subresources"].is_null());
+    assert_eq!(Kind::DriftEvent.schema().unwrap()["required"], serde_json::json!(["spec", "status"]));
+    for kind in [Kind::ContainerDriftPolicy, Kind::DriftNode] {
+        let definition = kind.definition().unwrap();
+        assert!(definition["spec"]["versions"][0]["subresources"]["status"].is_object());
+    }
 }
 
 #[test]
 fn the_limits_in_the_rules_are_the_constants() {
-    let text = policy_definition().unwrap().to_string();
+    let text = Kind::ContainerDriftPolicy.definition().unwrap().to_string();
     assert!(text.contains(&format!("size(bytes(self)) <= {}", mooring_crd::limits::MAX_PATH_BYTES)));
     assert!(text.contains(&format!("size(key) <= {}", mooring_crd::limits::MAX_LABEL_KEY)));
 }
 
+mod cases;
+
 #[test]
-fn an_event_is_one_line_of_json_and_comes_back() {
-    let event = serde_json::json!({
-        "apiVersion": "mooring.dev/v1alpha1",
-        "kind": "DriftEvent",
-        "metadata": {"name": "api-7c9-x2x1l.1", "namespace": "payments"},
-        "spec": {
-            "policy": "payments-immutable", "severity": "High", "reason": "NewBinary", "verdict": "Denied",
-            "node": "node1", "pod": {"name": "api-7c9-x2x1l", "uid": "u"}, "container": "api", "containerID": "c",
-            "image": "registry.example.com/payments/api:1", "path": "/tmp/xmrig", "invokedAs": "./xmrig",
-            "process": {"pid": 7, "uid": 0, "commandLine": "./xmrig -o", "parent": {"pid": 1, "name": "sh"}},
-            "runbookURL": "https://runbooks.example.com/drift",
-        },
-        "status": {"count": 412, "firstSeen": "2026-01-31T12:00:00.000000Z", "lastSeen": "2026-01-31T12:00:03.000001Z"},
-    });
-    let typed: DriftEvent = serde_json::from_value(event.clone()).unwrap();
-    assert_eq!(serde_json::to_value(&typed).unwrap(), event);
+fn an_event_is_one_line_of_json() {
+    let typed: DriftEvent = serde_json::from_value(cases::event()).unwrap();
     assert!(!serde_json::to_string(&typed).unwrap().contains('\n'));
 }

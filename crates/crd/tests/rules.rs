@@ -4,11 +4,37 @@
 mod cases;
 
 use cases::{good, with, without};
-use mooring_crd::{FieldError, policy_from_value, validate_policy};
+use mooring_crd::{
+    DriftEvent, DriftNode, FieldError, Kind, NotificationChannel, policy_from_value, validate, validate_policy,
+};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 fn errors(object: Value) -> Vec<FieldError> {
     policy_from_value(object).expect_err("it was accepted")
+}
+
+/// The kind that an object says it is.
+fn kind_of(object: &Value) -> Kind {
+    let word = object["kind"].as_str().unwrap_or_default();
+    Kind::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(Kind::ContainerDriftPolicy)
+}
+
+fn round_trip<T: Serialize + DeserializeOwned>(object: &Value) {
+    let mut filled = object.clone();
+    validate(kind_of(object), &mut filled).unwrap();
+    let typed: T = serde_json::from_value(filled.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&typed).unwrap(), filled);
+    assert_eq!(&filled, object, "every field was written");
+}
+
+#[test]
+fn objects_that_use_every_field_are_accepted_and_come_back() {
+    round_trip::<DriftEvent>(&cases::event());
+    round_trip::<DriftNode>(&cases::node());
+    for kind in ["Slack", "Webhook", "Email"] {
+        round_trip::<NotificationChannel>(&cases::channel(kind));
+    }
 }
 
 #[test]
@@ -20,7 +46,8 @@ fn a_policy_that_uses_every_field_is_accepted() {
 #[test]
 fn each_mistake_is_refused_by_its_field_and_with_a_fix() {
     for case in cases::refused_everywhere().into_iter().chain(cases::refused_in_files()) {
-        let found = errors(case.object);
+        let kind = kind_of(&case.object);
+        let found = validate(kind, &mut case.object.clone()).expect_err("it was accepted");
         let hit = |e: &FieldError| e.field == case.field && e.message.contains(case.message);
         assert!(
             found.len() == 1 && found.iter().all(hit),
@@ -135,4 +162,20 @@ fn what_is_missing_is_listed_in_its_place() {
     let found = errors(with("/spec/scope/podSelector/matchExpressions", json!([{"key": ""}])));
     let fields: Vec<&str> = found.iter().map(|e| e.field.rsplit_once('.').unwrap().1).collect();
     assert_eq!(fields, ["key", "operator"]);
+}
+
+#[test]
+fn every_example_of_the_repository_is_accepted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut object: Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(validate(kind_of(&object), &mut object), Ok(()), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
 }

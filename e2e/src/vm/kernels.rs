@@ -15,8 +15,12 @@ const FRESH: Duration = Duration::from_hours(7 * 24);
 /// The package that always depends on a suite's newest kernel.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
+/// How the modules' files begin, by who loads them.
+const EVERY: &str = "guest-";
+const NODE: &str = "node-";
+
 /// Raised when other files are kept of a kernel: what an older revision kept is then not used.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// A kernel by its version, and the Debian suites that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,15 +63,28 @@ impl Cached {
         self.folder.join("busybox")
     }
 
-    /// The modules that a guest loads, in that order.
+    /// The modules that every guest loads, in that order.
     ///
     /// # Errors
     /// When the cache cannot be read.
     pub fn modules(&self) -> Result<Vec<PathBuf>, Error> {
+        self.modules_of(EVERY)
+    }
+
+    /// The modules that a cluster's node loads besides, in that order.
+    ///
+    /// # Errors
+    /// When the cache cannot be read.
+    pub fn node_modules(&self) -> Result<Vec<PathBuf>, Error> {
+        self.modules_of(NODE)
+    }
+
+    fn modules_of(&self, whose: &str) -> Result<Vec<PathBuf>, Error> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {
             let path = entry.map_err(Error::io("read", &self.folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "ko") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(whose) && name.ends_with(".ko") {
                 found.push(path);
             }
         }
@@ -219,9 +236,12 @@ fn download(cache: &Cache, index: &Index, packages: &[String], release: &str, ta
     copy(&first(&tree, &places)?, "vmlinuz")?;
     copy(&first(&tree, &["bin/busybox".to_owned(), "usr/bin/busybox".to_owned()])?, "busybox")?;
     let places = [format!("usr/lib/modules/{release}"), format!("lib/modules/{release}")];
-    for (number, (name, module)) in modules::for_guest(&first(&tree, &places)?)?.into_iter().enumerate() {
-        let path = built.join(format!("{number:02}-{name}.ko"));
-        fs::write(&path, module).map_err(Error::io("write", &path))?;
+    let (every, node) = modules::for_guest(&first(&tree, &places)?)?;
+    for (whose, modules) in [(EVERY, every), (NODE, node)] {
+        for (number, (name, module)) in modules.into_iter().enumerate() {
+            let path = built.join(format!("{whose}{number:02}-{name}.ko"));
+            fs::write(&path, module).map_err(Error::io("write", &path))?;
+        }
     }
     cache::publish(&built, target)
 }

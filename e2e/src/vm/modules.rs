@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, process};
 
-/// What a guest wants. What a kernel has built in (7.2 has most) is skipped.
+/// What every guest wants. What a kernel has built in (7.2 has most) is skipped.
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_console", "overlay", "loop", "fuse"];
+
+/// What a cluster's node wants besides: a network, a bridge with pods on it, and the rules that lead them to the API server.
+const WANTED_BY_NODE: [&str; 9] =
+    ["virtio_net", "bridge", "veth", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "br_netfilter"];
 
 /// The names that a module depends on, from the `depends=` entry of its `.modinfo` section.
 #[must_use]
@@ -71,18 +75,26 @@ fn add(name: &str, found: &BTreeMap<String, PathBuf>, ordered: &mut Vec<(String,
     Ok(())
 }
 
-/// The modules for a guest below `tree`, uncompressed, each after those that it depends on.
+/// Modules by name, uncompressed, each after those that it depends on.
+pub type Modules = Vec<(String, Vec<u8>)>;
+
+/// The modules below `tree` that every guest wants, and those that a node wants besides.
 ///
 /// # Errors
 /// When a file cannot be read or unpacked.
-pub fn for_guest(tree: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub fn for_guest(tree: &Path) -> Result<(Modules, Modules), Error> {
     let mut found = BTreeMap::new();
     collect(tree, &mut found)?;
     let mut ordered = Vec::new();
     for name in WANTED {
         add(name, &found, &mut ordered)?;
     }
-    Ok(ordered)
+    let every = ordered.len();
+    for name in WANTED_BY_NODE {
+        add(name, &found, &mut ordered)?;
+    }
+    let node = ordered.split_off(every);
+    Ok((ordered, node))
 }
 
 #[cfg(test)]
@@ -109,8 +121,12 @@ mod tests {
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("virtio_blk.ko"), b"\0depends=virtio\0").unwrap();
         fs::write(folder.join("a/virtio.ko"), b"\0depends=\0").unwrap();
-        let names: Vec<String> = for_guest(&folder).unwrap().into_iter().map(|(name, _)| name).collect();
+        fs::write(folder.join("virtio_net.ko"), b"\0depends=virtio,failover\0").unwrap();
+        fs::write(folder.join("failover.ko"), b"\0depends=\0").unwrap();
+        let (every, node) = for_guest(&folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(names, ["virtio", "virtio_blk"]);
+        let names = |modules: Modules| modules.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(every), ["virtio", "virtio_blk"]);
+        assert_eq!(names(node), ["failover", "virtio_net"]);
     }
 }

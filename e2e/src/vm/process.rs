@@ -6,9 +6,12 @@ use std::process::{Command, Stdio};
 use super::Error;
 
 /// Which Debian package brings a tool, for the message when it is missing.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("apt-get", "apt"),
     ("chroot", "coreutils"),
+    ("go", "golang-go"),
+    ("nice", "coreutils"),
+    ("setsid", "util-linux"),
     ("mke2fs", "e2fsprogs"),
     ("mmdebstrap", "mmdebstrap"),
     ("qemu-system-x86_64", "qemu-system-x86"),

@@ -14,17 +14,19 @@ impl Step {
     #[must_use]
     pub fn begin(name: impl Into<String>) -> Self {
         let name = name.into();
-        eprintln!("vm: {name} ...");
+        say(format!("{name} ..."));
         Self { name, begun: Instant::now() }
     }
 
     /// Ends the step.
     pub fn done(self) {
-        eprintln!("vm: {} took {:.1} s", self.name, self.begun.elapsed().as_secs_f64());
+        say(format!("{} took {:.1} s", self.name, self.begun.elapsed().as_secs_f64()));
     }
 }
 
-/// One line of progress.
+/// One line of progress, after the program's name.
 pub fn say(line: impl AsRef<str>) {
-    eprintln!("vm: {}", line.as_ref());
+    let program = std::env::args().next().unwrap_or_default();
+    let name = std::path::Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+    eprintln!("{name}: {}", line.as_ref());
 }

@@ -1,7 +1,7 @@
 //! The root image that all guests share: a small Debian with container runtimes, and images for containers.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::apt::{Index, Mirror};
@@ -15,7 +15,7 @@ const SUITE: &str = "trixie";
 
 /// What the guest needs; maintainer scripts do not run, dependencies are taken along.
 const PACKAGES: &str = "attr,base-files,bash,bpftool,busybox-static,containerd,coreutils,crun,diffutils,e2fsprogs,findutils,\
-    fuse-overlayfs,grep,gzip,hostname,iproute2,kmod,libc-bin,libcap2-bin,mount,procps,runc,sed,strace,tar,util-linux";
+    fuse-overlayfs,grep,gzip,hostname,iproute2,kmod,libc-bin,libcap2-bin,mount,nftables,procps,runc,sed,strace,tar,util-linux";
 
 /// Other suites' runc, which executes itself in other ways; in `/opt/runc-<suite>/runc`.
 const OTHER_RUNC: [(&str, &[&str]); 2] = [("bookworm", &["bookworm", "bookworm-security"]), ("sid", &["sid"])];
@@ -54,11 +54,12 @@ pub fn ensure(cache: &Cache, mirror: &dyn Fn() -> Result<Mirror, Error>, thoroug
     let key = process::sha256(recipe.as_bytes())?;
     let folder = cache.path("root").join(&key[..16]);
     let image = folder.join("root.ext4");
-    if good(&folder, &image, thorough) {
+    let good = || cache::unchanged(&folder) && (!thorough || cache::verify(&folder));
+    if good() {
         return Ok(image);
     }
     let _lock = cache.lock("download")?;
-    if good(&folder, &image, thorough) {
+    if good() {
         return Ok(image);
     }
     if folder.exists() {
@@ -66,17 +67,6 @@ pub fn ensure(cache: &Cache, mirror: &dyn Fn() -> Result<Mirror, Error>, thoroug
     }
     build(cache, &mirror()?, &folder)?;
     Ok(image)
-}
-
-fn good(folder: &Path, image: &Path, thorough: bool) -> bool {
-    let stamped = fs::read_to_string(folder.join("stamp")).is_ok_and(|stamp| Some(stamp) == stamp_of(image));
-    stamped && (!thorough || cache::verify(folder))
-}
-
-/// What changes when anybody writes to the image.
-fn stamp_of(image: &Path) -> Option<String> {
-    let data = fs::metadata(image).ok()?;
-    Some(format!("{} {}.{:09}\n", data.len(), data.mtime(), data.mtime_nsec()))
 }
 
 fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
@@ -130,8 +120,6 @@ fn build(cache: &Cache, mirror: &Mirror, target: &Path) -> Result<(), Error> {
     format.args(["-q", "-t", "ext4", "-m", "0", "-O", "^orphan_file,^metadata_csum_seed", "-E"]);
     format.args(["lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", "-d"]).arg(&tree).arg(&image).arg(SIZE);
     process::output(&mut format)?;
-    let stamp = built.join("stamp");
-    fs::write(&stamp, stamp_of(&image).unwrap_or_default()).map_err(Error::io("write", &stamp))?;
     cache::publish(&built, target)?;
     step.done();
     Ok(())
@@ -242,18 +230,5 @@ mod tests {
         let listed = "\tlinux-vdso.so.1 (0x7ffc)\n\tlibtinfo.so.6 => /lib/x86_64-linux-gnu/libtinfo.so.6 (0x7f1)\n\
             \t/lib64/ld-linux-x86-64.so.2 (0x7f2)\n";
         assert_eq!(libraries(listed), ["/lib/x86_64-linux-gnu/libtinfo.so.6", "/lib64/ld-linux-x86-64.so.2"]);
-    }
-
-    #[test]
-    fn an_image_that_was_written_to_is_not_good() {
-        let folder = std::env::temp_dir().join(format!("mooring-root-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let image = folder.join("root.ext4");
-        fs::write(&image, "one").unwrap();
-        fs::write(folder.join("stamp"), stamp_of(&image).unwrap()).unwrap();
-        assert!(good(&folder, &image, false));
-        fs::write(&image, "three").unwrap();
-        assert!(!good(&folder, &image, false));
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -5,12 +5,17 @@ use std::sync::{Arc, OnceLock};
 
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+
+use super::schema::Schema;
 
 /// One `x-kubernetes-validations` entry.
 pub(super) struct Rule {
     program: Program,
     message: String,
+    /// It compares with the object's older state: the API server evaluates it on updates only, and files have none.
+    is_transition: bool,
 }
 
 /// What became of one rule.
@@ -32,11 +37,14 @@ impl Rule {
             .and_then(Value::as_str)
             .ok_or_else(|| format!("a rule without a message: {source}"))?;
         let program = Program::compile(source).map_err(|e| format!("{source}: {e}"))?;
-        Ok(Self { program, message: message.to_owned() })
+        Ok(Self { program, message: message.to_owned(), is_transition: source.contains("oldSelf") })
     }
 
     /// Evaluates the rule on `self`.
     pub(super) fn evaluate(&self, context: &Context<'_, '_>) -> Outcome {
+        if self.is_transition {
+            return Outcome::Holds;
+        }
         match self.program.execute(context) {
             Ok(CelValue::Bool(true)) => Outcome::Holds,
             Ok(CelValue::Bool(false)) => Outcome::Broken(self.message.clone()),
@@ -47,12 +55,12 @@ impl Rule {
 }
 
 /// The functions and variables of a rule: the standard library, `matches`, and `self`.
-pub(super) fn context(value: &Value) -> Result<Context<'static, 'static>, String> {
+pub(super) fn context(schema: &Schema, value: &Value) -> Result<Context<'static, 'static>, String> {
     static STANDARD: OnceLock<Arc<Env>> = OnceLock::new();
     let standard = STANDARD.get_or_init(|| Arc::new(Env::stdlib()));
     let mut context = Context::with_env(Arc::clone(standard));
     context.add_function("matches", matches).map_err(|e| e.to_string())?;
-    context.add_variable_from_value("self", to_cel(value));
+    context.add_variable_from_value("self", to_cel(Some(schema), value));
     Ok(context)
 }
 
@@ -74,18 +82,32 @@ fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> Result<boo
     })
 }
 
-/// The value as CEL sees it.
-fn to_cel(value: &Value) -> CelValue {
+/// The value as CEL sees it. Times compare as the API server compares them; here they are numbers.
+fn to_cel(schema: Option<&Schema>, value: &Value) -> CelValue {
     match value {
         Value::Null => CelValue::Null,
         Value::Bool(b) => CelValue::Bool(*b),
         Value::Number(n) => {
             n.as_i64().map_or_else(|| n.as_f64().map_or(CelValue::Null, CelValue::Float), CelValue::Int)
         }
-        Value::String(s) => CelValue::String(Arc::new(s.clone())),
-        Value::Array(items) => CelValue::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(fields) => {
-            fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect::<HashMap<String, CelValue>>().into()
+        Value::String(s) => {
+            let time = schema.filter(|schema| schema.date_time).and_then(|_| s.parse::<Timestamp>().ok());
+            match time {
+                Some(time) => CelValue::Int(time.as_microsecond()),
+                None => CelValue::String(Arc::new(s.clone())),
+            }
         }
+        Value::Array(items) => {
+            let inner = schema.and_then(|schema| schema.items.as_deref());
+            CelValue::List(Arc::new(items.iter().map(|item| to_cel(inner, item)).collect()))
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| {
+                let inner = schema.and_then(|s| s.properties.get(key).or(s.additional.as_deref()));
+                (key.clone(), to_cel(inner, value))
+            })
+            .collect::<HashMap<String, CelValue>>()
+            .into(),
     }
 }

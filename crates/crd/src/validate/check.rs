@@ -63,7 +63,7 @@ impl Schema {
         if self.rules.is_empty() {
             return;
         }
-        let context = match cel_rules::context(value) {
+        let context = match cel_rules::context(self, value) {
             Ok(context) => context,
             Err(e) => return errors.add(path, format!("its rules cannot be evaluated: {e}")),
         };

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Errors;
 use super::wording::{shown, type_name};
-use crate::definition::{API_VERSION, POLICY_KIND};
+use crate::definition::{API_VERSION, Kind};
 use crate::limits;
 
 /// Fields that Kubernetes' `ObjectMeta` has, apart from those checked below: what `kubectl get -o yaml` prints can be
@@ -26,8 +26,8 @@ const METADATA_FIELDS: [&str; 13] = [
 ];
 
 /// Checks `apiVersion` and `kind`.
-pub(super) fn check_type(object: &Map<String, Value>, errors: &mut Errors) {
-    for (field, expected) in [("apiVersion", API_VERSION), ("kind", POLICY_KIND)] {
+pub(super) fn check_type(kind: Kind, object: &Map<String, Value>, errors: &mut Errors) {
+    for (field, expected) in [("apiVersion", API_VERSION), ("kind", kind.as_str())] {
         match object.get(field) {
             Some(Value::String(found)) if found == expected => {}
             Some(found) => errors.add(field, format!("is {}: write {field}: {expected}", shown(found))),
@@ -36,8 +36,8 @@ pub(super) fn check_type(object: &Map<String, Value>, errors: &mut Errors) {
     }
 }
 
-/// Checks `metadata` of a cluster-scoped object.
-pub(super) fn check_metadata(metadata: Option<&Value>, errors: &mut Errors) {
+/// Checks `metadata`.
+pub(super) fn check_metadata(kind: Kind, metadata: Option<&Value>, errors: &mut Errors) {
     let metadata = match metadata {
         Some(Value::Object(metadata)) => metadata,
         Some(other) => {
@@ -61,10 +61,18 @@ pub(super) fn check_metadata(metadata: Option<&Value>, errors: &mut Errors) {
         let path = format!("metadata.{field}");
         match field.as_str() {
             "name" => {}
-            "namespace" => errors.add(
-                &path,
-                format!("must be left out: a {POLICY_KIND} is for the whole cluster; choose namespaces with spec.scope.namespaceSelector"),
-            ),
+            "namespace" if kind.is_namespaced() => {
+                if !value.as_str().is_some_and(|name| is_subdomain(name) && name.len() <= 63 && !name.contains('.')) {
+                    errors.add(&path, format!("{} is not a namespace: write its name, as in payments", shown(value)));
+                }
+            }
+            "namespace" => {
+                let mut message = format!("must be left out: a {kind} is for the whole cluster");
+                if kind == Kind::ContainerDriftPolicy {
+                    message.push_str("; choose namespaces with spec.scope.namespaceSelector");
+                }
+                errors.add(&path, message);
+            }
             "labels" | "annotations" => check_strings(&path, value, errors),
             known if METADATA_FIELDS.contains(&known) => {}
             _ => errors.add(&path, "is not a field of metadata: remove it, or correct its spelling"),

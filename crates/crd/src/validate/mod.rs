@@ -1,4 +1,4 @@
-//! Checks a policy from a file as the API server checks one from `kubectl apply`.
+//! Checks an object from a file as the API server checks one from `kubectl apply`.
 //!
 //! Both use the same schema: what is refused, by which bound, and with which words is written in the types of this
 //! crate and nowhere else. Files are held to more in one respect: unknown fields are errors (the API server drops them
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::definition::{API_VERSION, POLICY_KIND, policy_schema};
+use crate::definition::{API_VERSION, Kind};
 use crate::policy::ContainerDriftPolicy;
 
 /// One thing that is wrong with an object.
@@ -62,39 +62,41 @@ impl Errors {
     }
 }
 
-/// The schema with its CEL rules compiled, made at first use.
-fn compiled_policy_schema() -> &'static Result<schema::Schema, FieldError> {
-    static SCHEMA: OnceLock<Result<schema::Schema, FieldError>> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let value =
-            policy_schema().map_err(|e| FieldError::new("", format!("the built-in schema cannot be written: {e}")))?;
-        schema::Schema::compile(&value)
-            .map_err(|e| FieldError::new("", format!("the built-in schema cannot be used: {e}")))
+/// The schema of a kind with its CEL rules compiled, made at first use.
+fn compiled_schema(kind: Kind) -> &'static Result<schema::Schema, FieldError> {
+    static SCHEMAS: [OnceLock<Result<schema::Schema, FieldError>>; Kind::ALL.len()] =
+        [const { OnceLock::new() }; Kind::ALL.len()];
+    let broken =
+        |what: &str, e: &dyn fmt::Display| FieldError::new("", format!("the built-in schema cannot be {what}: {e}"));
+    SCHEMAS[kind as usize].get_or_init(|| {
+        let value = kind.schema().map_err(|e| broken("written", &e))?;
+        schema::Schema::compile(&value).map_err(|e| broken("used", &e))
     })
 }
 
-/// Checks an object that should be a `ContainerDriftPolicy`, and fills in the defaults as the API server would.
+/// Checks an object that should be of this kind, and fills in the defaults as the API server would. Rules that compare with an
+/// older state of the object are the API server's alone.
 ///
 /// # Errors
 /// Everything that is wrong with it (up to 64 errors), in the order of the fields' paths.
-pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
-    let schema = compiled_policy_schema().as_ref().map_err(|e| vec![e.clone()])?;
+pub fn validate(kind: Kind, object: &mut Value) -> Result<(), Vec<FieldError>> {
+    let schema = compiled_schema(kind).as_ref().map_err(|e| vec![e.clone()])?;
     let Some(map) = object.as_object() else {
         return Err(vec![FieldError::new(
             "",
             format!(
-                "must be an object, not {}: write a {POLICY_KIND}, beginning with apiVersion: {API_VERSION}",
+                "must be an object, not {}: write a {kind}, beginning with apiVersion: {API_VERSION}",
                 wording::type_name(object)
             ),
         )]);
     };
     let mut errors = Errors::default();
-    metadata::check_type(map, &mut errors);
+    metadata::check_type(kind, map, &mut errors);
     if !errors.0.is_empty() {
         // Another kind of object: its fields are not ours to judge.
         return Err(errors.0);
     }
-    metadata::check_metadata(map.get("metadata"), &mut errors);
+    metadata::check_metadata(kind, map.get("metadata"), &mut errors);
     schema.apply_defaults(object);
     schema.check(object, &mut errors);
     if errors.0.is_empty() {
@@ -103,6 +105,14 @@ pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
     errors.0.sort();
     errors.0.dedup();
     Err(errors.0)
+}
+
+/// Checks an object that should be a `ContainerDriftPolicy`: [`validate`] for policies.
+///
+/// # Errors
+/// As [`validate`].
+pub fn validate_policy(object: &mut Value) -> Result<(), Vec<FieldError>> {
+    validate(Kind::ContainerDriftPolicy, object)
 }
 
 /// Reads a `ContainerDriftPolicy` from an object of a file: [`validate_policy`], then the typed form.

@@ -1,5 +1,11 @@
-//! Objects that must be refused, with the words they are refused with: one for each thing that a policy can get wrong.
+//! Objects that must be refused, with the words they are refused with: one for each thing that an object can get wrong.
+//!
+//! Both the checker for files and a real API server are held to the table.
+#![allow(dead_code, unused_imports)] // Each test uses its part.
 
+mod kinds;
+
+pub use kinds::{channel, event, node};
 use serde_json::{Value, json};
 
 /// An object and what must be said about it.
@@ -10,6 +16,47 @@ pub struct Case {
     pub field: &'static str,
     /// A part of the message.
     pub message: &'static str,
+}
+
+/// The beginnings of what is wrong by a type or a bound, where the API server has words of its own: ours, and its.
+const SERVER_WORDS: [(&str, &str); 11] = [
+    ("not null", "Required value"),
+    ("entries: at least", "should have at least"),
+    ("is missing", "Required value"),
+    ("must be a", "must be of type"),
+    ("write one of", "Unsupported value"),
+    ("characters: at least", "should be at least"),
+    ("characters: at most", "Too long"),
+    ("at most", "Too "),
+    ("entries", "Too many"),
+    ("is already in the list", "Duplicate value"),
+    ("is out of range", "should be "),
+];
+
+impl Case {
+    /// A part of what a real API server says. The words of our rules are the same there; those for types and bounds are its own.
+    pub fn server_message(&self) -> &'static str {
+        let is_rule = self.message_of_rule();
+        let own = SERVER_WORDS.iter().find(|(ours, _)| self.message.contains(ours));
+        own.filter(|_| !is_rule).map_or(self.message, |(_, theirs)| theirs)
+    }
+
+    /// The definition holds the words of every rule.
+    fn message_of_rule(&self) -> bool {
+        let kind = self.object["kind"].as_str().unwrap_or_default();
+        let kind = mooring_crd::Kind::ALL.into_iter().find(|known| known.as_str() == kind);
+        kind.is_some_and(|kind| holds_message(&kind.schema().unwrap(), self.message))
+    }
+}
+
+fn holds_message(schema: &Value, part: &str) -> bool {
+    match schema {
+        Value::Object(fields) => fields.iter().any(|(key, value)| {
+            (key == "message" && value.as_str().is_some_and(|text| text.contains(part))) || holds_message(value, part)
+        }),
+        Value::Array(items) => items.iter().any(|item| holds_message(item, part)),
+        _ => false,
+    }
 }
 
 /// A policy that uses every field and is accepted by the schema.
@@ -57,7 +104,11 @@ pub fn good() -> Value {
 
 /// The good object with a value at a JSON pointer replaced or added.
 pub fn with(pointer: &str, value: Value) -> Value {
-    let mut object = good();
+    with_in(good(), pointer, value)
+}
+
+/// An object with a value at a JSON pointer replaced or added.
+pub fn with_in(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(name.to_owned(), value);
     object
@@ -65,7 +116,11 @@ pub fn with(pointer: &str, value: Value) -> Value {
 
 /// The good object without the field at a JSON pointer.
 pub fn without(pointer: &str) -> Value {
-    let mut object = good();
+    without_in(good(), pointer)
+}
+
+/// An object without the field at a JSON pointer.
+pub fn without_in(mut object: Value, pointer: &str) -> Value {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name).unwrap();
     object
@@ -93,9 +148,16 @@ const PROHIBITED: &str = "spec.detect.prohibitedBinaries[0].path";
 const EXPRESSION: &str = "spec.scope.podSelector.matchExpressions[0]";
 
 /// Objects that the schema refuses, in the API server and in files alike.
+pub fn refused_everywhere() -> Vec<Case> {
+    [refused_policies(), kinds::refused_events(), kinds::refused_nodes(), kinds::refused_channels()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 #[rustfmt::skip] // A table: one case a line.
 #[allow(clippy::too_many_lines)] // One line a rule.
-pub fn refused_everywhere() -> Vec<Case> {
+fn refused_policies() -> Vec<Case> {
     let paths = |n: usize| -> Value {
         (0..n)
             .map(|i| json!({"path": format!("/bin/{i}")}))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_crd::DriftEvent;
+use mooring_crd::{DriftEvent, OTHER_PATHS};
 use mooring_policy::{Class, RuleSet, SlotMask, Use};
 
 use super::floods::{Counted, Floods, LOOKS};
@@ -13,7 +13,7 @@ use super::output::{Format, print};
 use super::roster::Roster;
 use crate::containers::Container;
 use crate::kernel::{Counters, Kernel, KernelError, Record};
-use crate::report::{Aggregator, Limits, OTHER_PATHS, Timestamp, Violation};
+use crate::report::{Aggregator, Limits, Timestamp, Violation};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use mooring_crd::{DriftEvent, Verdict};
+use mooring_crd::{DriftEvent, OTHER_PATHS, Verdict};
 use mooring_policy::RuleSet;
 
 use super::{EventKey, Violation, events_of};
@@ -203,10 +203,6 @@ impl Live {
     }
 }
 
-/// The path of an event that stands for all further ones of its policy, container and reason, and for those whose path was not told.
-/// No file's path begins so.
-pub const OTHER_PATHS: &str = "(other paths)";
-
 fn is_shared(key: &EventKey) -> bool {
     key.path == OTHER_PATHS.as_bytes()
 }
@@ -214,7 +210,7 @@ fn is_shared(key: &EventKey) -> bool {
 /// The event that counts what has no room for one of its own; the process is that of the first.
 fn shared(key: EventKey, mut event: DriftEvent) -> (EventKey, DriftEvent) {
     let key = EventKey { path: OTHER_PATHS.into(), ..key };
-    event.metadata.name = Some(key.object_name(&event.spec.pod.name));
+    event.metadata.name = Some(key.object_name());
     event.spec.path = OTHER_PATHS.into();
     event.spec.invoked_as = None;
     event.spec.volume = None;

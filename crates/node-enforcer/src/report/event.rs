@@ -1,15 +1,15 @@
 //! From a violation to the events of the policies that it violates.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use mooring_crd::{DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason};
+use mooring_crd::{
+    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, event_name,
+};
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
 use super::Violation;
 
 /// Bytes of a command line in an event, as the API says.
 const COMMAND_LINE_MAX: usize = 4096;
-/// Bytes of a pod's name in an event's name; the API server allows 253 in all.
-const POD_PREFIX_MAX: usize = 200;
 
 /// What makes two violations the same event: their count is added, and the rest is told once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,31 +27,10 @@ pub struct EventKey {
 }
 
 impl EventKey {
-    /// The name of the event's object: the same for the same key, whoever computes it, so that a restarted agent finds it again.
-    pub(super) fn object_name(&self, pod: &str) -> String {
-        let safe = |c: char| {
-            if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }
-        };
-        let prefix: String = pod.chars().take(POD_PREFIX_MAX).map(safe).collect();
-        let prefix = prefix.trim_matches('-');
-        let parts: [&[u8]; 5] = [
-            self.policy.as_bytes(),
-            self.pod.as_bytes(),
-            self.container.as_bytes(),
-            &self.path,
-            self.reason.as_str().as_bytes(),
-        ];
-        let hash = fnv128(parts.iter().flat_map(|part| part.iter().copied().chain([0])));
-        let separator = if prefix.is_empty() { "" } else { "-" };
-        format!("{prefix}{separator}{hash:032x}")
+    /// The name of the event's object.
+    pub(super) fn object_name(&self) -> String {
+        event_name(&self.policy, &self.pod, &self.container, &self.path, self.reason)
     }
-}
-
-/// FNV-1a: stable across versions and machines, which the standard hasher is not. It only names: nothing is trusted for it.
-fn fnv128(bytes: impl Iterator<Item = u8>) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
 /// The events of a violation: one for each policy that it violates, in the order of slots. `rules` are those that were in
@@ -68,7 +47,7 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
             let policy = rules.policy(slot)?;
             let reason = judgement.reason(slot, violation.usage, violation.class)?;
             let key = key_of(violation, policy, reason);
-            let spec = DriftEventSpec {
+            let mut spec = DriftEventSpec {
                 policy: policy.name.clone(),
                 severity: policy.spec.severity,
                 reason,
@@ -85,7 +64,8 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
                 process: process_of(violation),
                 runbook_url: policy.spec.runbook_url.clone(),
             };
-            let mut event = DriftEvent::new(&key.object_name(&violation.container.pod), spec);
+            spec.cut_to_bounds();
+            let mut event = DriftEvent::new(&key.object_name(), spec);
             event.metadata.namespace = Some(violation.container.namespace.clone());
             event.status = Some(DriftEventStatus {
                 count: i64::try_from(violation.count.max(1)).unwrap_or(i64::MAX),

@@ -13,7 +13,7 @@ mod text;
 mod violation;
 mod yaml;
 
-pub use aggregate::{Aggregator, Limits, OTHER_PATHS};
+pub use aggregate::{Aggregator, Limits};
 pub use escape::{Quoted, is_unsafe, write_escaped, write_json};
 pub use event::{EventKey, events_of};
 pub use k8s_openapi::jiff::Timestamp;

@@ -131,3 +131,18 @@ fn too_many_policies_are_refused_by_the_compiler_with_their_place() {
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("/p.yaml: document 65: ") && errors[0].contains("64"), "{errors:?}");
 }
+
+#[test]
+fn every_policy_among_the_examples_can_be_put_in_force() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|extension| extension == "yaml") && !name.starts_with("channel-") {
+            assert_eq!(load_here(&path).unwrap().rules.policies().len(), 1, "{name}");
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 7, "{loaded}");
+}

@@ -4,6 +4,10 @@
 //! Only features that Kubernetes 1.36 has, and always beside a `maxLength`, `maxItems` or `maxProperties`, which bound
 //! a rule's cost. Regular expressions keep to what Go's RE2 and the checker for files understand alike.
 
+pub(crate) mod channel;
+pub(crate) mod event;
+pub(crate) mod status;
+
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
@@ -12,6 +16,36 @@ use crate::limits;
 /// One `x-kubernetes-validations` entry.
 fn rule(rule: &str, message: &str) -> Value {
     json!({ "rule": rule, "message": message })
+}
+
+/// An RFC 1123 subdomain, as most names of objects are; the length is bounded beside it.
+const SUBDOMAIN: &str = r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+
+/// The name of an object, with the words for what it should name.
+fn name_of(what: &str, example: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": limits::MAX_OBJECT_NAME,
+        "x-kubernetes-validations": [rule(
+            SUBDOMAIN,
+            &format!("must be the name of a {what}: lower-case letters, digits, '-' and '.', as in {example}"),
+        )],
+    })
+}
+
+/// The name of a `ContainerDriftPolicy`.
+pub(crate) fn policy_name(_: &mut SchemaGenerator) -> Schema {
+    name_of("ContainerDriftPolicy", "payments-immutable")
+}
+
+/// The name of a Node.
+pub(crate) fn node_name(_: &mut SchemaGenerator) -> Schema {
+    name_of("Node", "node1")
+}
+
+/// The name of a Pod.
+pub(crate) fn pod_name(_: &mut SchemaGenerator) -> Schema {
+    name_of("Pod", "api-7c9-x2x1l")
 }
 
 /// An absolute path whose components are neither empty nor `.` nor `..`, without a slash at its end.
@@ -148,7 +182,7 @@ pub(crate) fn channel_names(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "maxLength": limits::MAX_OBJECT_NAME,
             "x-kubernetes-validations": [rule(
-                r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+                SUBDOMAIN,
                 "must be the name of a NotificationChannel: lower-case letters, digits, '-' and '.', as in security-oncall",
             )],
         },

@@ -1,0 +1,113 @@
+//! Who may do what with the API: the roles of both binaries, from one table, and what admission holds them to besides.
+//!
+//! A role is all that RBAC knows: it cannot tell one node's agent from another's. Admission can, by the node that is bound
+//! into the agent's token.
+
+pub mod admission;
+pub mod grants;
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+/// The namespace of the operator and the agents.
+pub const SYSTEM_NAMESPACE: &str = "mooring-system";
+/// The namespace of the nodes' `ConfigMap`s, and of nothing else.
+pub const NODES_NAMESPACE: &str = "mooring-nodes";
+
+/// A program that talks to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Binary {
+    /// The agent on each node.
+    Enforcer,
+    /// The operator.
+    Operator,
+}
+
+impl Binary {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Enforcer, Self::Operator];
+
+    /// The name of its service account, in [`SYSTEM_NAMESPACE`], and of its roles.
+    #[must_use]
+    pub const fn account(self) -> &'static str {
+        match self {
+            Self::Enforcer => "mooring-enforcer",
+            Self::Operator => "mooring-operator",
+        }
+    }
+
+    /// The user that its token stands for.
+    #[must_use]
+    pub fn user(self) -> String {
+        format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{}", self.account())
+    }
+
+    /// What it writes as `reportingController` of a Kubernetes Event. Admission holds the agent to it, and to its node's name
+    /// as `reportingInstance`.
+    #[must_use]
+    pub const fn reporting_controller(self) -> &'static str {
+        match self {
+            Self::Enforcer => "mooring.dev/enforcer",
+            Self::Operator => "mooring.dev/operator",
+        }
+    }
+}
+
+/// A manifest of `deploy/manifests`: its file's name and its objects, in the order in which they must be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The file's name.
+    pub file: &'static str,
+    /// Its objects.
+    pub objects: Vec<Value>,
+}
+
+/// Everything that has to be there before the binaries, the definitions of the kinds apart.
+#[must_use]
+pub fn manifests() -> Vec<Manifest> {
+    vec![
+        Manifest { file: "admission.yaml", objects: admission::objects() },
+        Manifest { file: "namespaces.yaml", objects: namespaces() },
+        Manifest { file: "rbac.yaml", objects: grants::objects() },
+    ]
+}
+
+fn namespaces() -> Vec<Value> {
+    // The agent needs the host; nothing at all runs beside the ConfigMaps.
+    [(SYSTEM_NAMESPACE, "privileged"), (NODES_NAMESPACE, "restricted")]
+        .map(|(name, level)| {
+            let mut labels = labels();
+            labels["pod-security.kubernetes.io/enforce"] = json!(level);
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        })
+        .into()
+}
+
+/// The labels of every object.
+fn labels() -> Value {
+    json!({"app.kubernetes.io/part-of": "mooring"})
+}
+
+/// What each binary may do and what for (Markdown).
+#[must_use]
+pub fn reference() -> String {
+    let mut text = "<!-- Generated from crates/crd by `make gen`: edit src/access there. -->\n\n# Rights\n\n\
+         What the binaries may do with the API server, and nothing else: `deploy/manifests/rbac.yaml`. Where it says \
+         (admission), `deploy/manifests/admission.yaml` holds an agent to its own node, by the node that is bound into its \
+         token; and in `mooring-nodes` only the operator writes ConfigMaps.\n"
+        .to_owned();
+    for binary in Binary::ALL {
+        // Writing to a String cannot fail.
+        let _ =
+            write!(text, "\n## {}\n\n| resource | where | verbs | what for |\n|---|---|---|---|\n", binary.account());
+        for grant in grants::GRANTS.iter().filter(|grant| grant.binary == binary) {
+            let group = if grant.group.is_empty() { String::new() } else { format!(".{}", grant.group) };
+            let name = grant.name.map(|name| format!(" `{name}`")).unwrap_or_default();
+            let place = grant.namespace.map_or("cluster".to_owned(), |namespace| format!("`{namespace}`"));
+            let verbs = grant.verbs.join(", ");
+            let _ = writeln!(text, "| {}{group}{name} | {place} | {verbs} | {} |", grant.resource, grant.why);
+        }
+    }
+    text
+}

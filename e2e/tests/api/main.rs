@@ -1,0 +1,59 @@
+//! The API against a real API server: what it refuses and in which words, what it prints, and who may write what.
+//!
+//! One control plane serves all tests here; it ends with this process.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod admission;
+#[path = "../../../crates/crd/tests/cases/mod.rs"]
+mod cases;
+mod printing;
+mod refusals;
+mod rights;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::cluster::{Cluster, Kubectl, Options};
+
+/// The control plane, with everything of `deploy/` that must be there before the binaries.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = Cluster::start(Options::default()).unwrap();
+        let kubectl = cluster.kubectl();
+        for folder in ["deploy/crds", "deploy/manifests"] {
+            kubectl.run(&["apply", "-f", path(folder).to_str().unwrap()]).unwrap();
+        }
+        kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).unwrap();
+        // Admission policies come into force a moment after they were taken.
+        let begin = Instant::now();
+        let anyone = ["create", "configmap", "anyone", "-n", "mooring-nodes", "--dry-run=server"];
+        while cluster.kubectl().run(&anyone).is_ok() {
+            assert!(begin.elapsed() < Duration::from_mins(1), "admission does not come into force");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        cluster
+    })
+}
+
+fn kubectl() -> Kubectl {
+    cluster().kubectl()
+}
+
+/// A file of the repository.
+fn path(relative: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative)
+}
+
+/// All that kubectl says against the request; None where it was taken.
+fn refusal(kubectl: &Kubectl, arguments: &[&str], input: &str) -> Option<String> {
+    let mut command = kubectl.command();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (!output.status.success()).then(|| String::from_utf8(output.stderr).unwrap())
+}
