@@ -35,7 +35,9 @@ impl Authority {
         openssl.args(["-x509", "-new", "-key", "ca.key", "-out", "ca.crt", "-days", DAYS, "-subj", "/CN=mooring-test"]);
         process::output(openssl.args(["-addext", "keyUsage=critical,keyCertSign,cRLSign"]))?;
         let public = authority.folder.join("service-accounts.pub");
-        process::output(authority.openssl("pkey").args(["-in", "service-accounts.key", "-pubout", "-out"]).arg(public))?;
+        process::output(
+            authority.openssl("pkey").args(["-in", "service-accounts.key", "-pubout", "-out"]).arg(public),
+        )?;
         Ok(authority)
     }
 
@@ -77,7 +79,9 @@ impl Authority {
         let mut openssl = self.openssl("x509");
         openssl.args(["-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", DAYS, "-in"]).arg(&request);
         // A number of its own, instead of the file that openssl would count in.
-        openssl.arg("-set_serial").arg(format!("0x{}", &process::sha256(format!("{name} {subject}").as_bytes())?[..30]));
+        openssl
+            .arg("-set_serial")
+            .arg(format!("0x{}", &process::sha256(format!("{name} {subject}").as_bytes())?[..30]));
         process::output(openssl.arg("-extfile").arg(&wanted).arg("-out").arg(&new))?;
         fs::rename(&new, &pair.certificate).map_err(Error::io("publish", &pair.certificate))?;
         Ok(pair)
@@ -141,7 +145,10 @@ mod tests {
         let mut openssl = process::tool("openssl");
         openssl.args(["x509", "-noout", "-subject", "-in"]).arg(&user.certificate);
         let shown = String::from_utf8(process::output(&mut openssl).unwrap()).unwrap();
-        assert!(shown.contains("system:nodes") && shown.contains("others") && shown.contains("system:node:node1"), "{shown}");
+        assert!(
+            shown.contains("system:nodes") && shown.contains("others") && shown.contains("system:node:node1"),
+            "{shown}"
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }

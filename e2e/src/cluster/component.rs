@@ -163,13 +163,8 @@ pub(crate) const KWOK_ANNOTATION: &str = "kwok.x-k8s.io/node";
 mod tests {
     use super::*;
 
-    const ALL: [Component; 5] = [
-        Component::Etcd,
-        Component::ApiServer,
-        Component::ControllerManager,
-        Component::Scheduler,
-        Component::Kwok,
-    ];
+    const ALL: [Component; 5] =
+        [Component::Etcd, Component::ApiServer, Component::ControllerManager, Component::Scheduler, Component::Kwok];
 
     #[test]
     fn nothing_listens_beyond_loopback() {
@@ -187,7 +182,9 @@ mod tests {
             }
         }
         let api = arguments(Component::ApiServer, &home, ports, Path::new("/k"));
-        for word in ["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--secure-port=1002"] {
+        for word in
+            ["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--secure-port=1002"]
+        {
             assert!(api.iter().any(|there| there == word), "{word}: {api:?}");
         }
     }

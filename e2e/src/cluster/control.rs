@@ -67,8 +67,14 @@ impl Cluster {
         let programs = Programs::ensure(&cache, &Mirror::of_machine)?;
         let scratch = cache.scratch("cluster")?;
         let home = Home(scratch.path().to_owned());
-        let mut cluster =
-            Self { home, cache, programs, starter: Starter::bound(), ports: Ports { etcd: 0, api: 0 }, scratch: Some(scratch) };
+        let mut cluster = Self {
+            home,
+            cache,
+            programs,
+            starter: Starter::bound(),
+            ports: Ports { etcd: 0, api: 0 },
+            scratch: Some(scratch),
+        };
         cluster.begin(options)?;
         Ok(cluster)
     }
@@ -77,7 +83,11 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`start`](Self::start), and when the folder holds a cluster or other things.
-    pub fn up(folder: &Path, options: Options, mirror: &dyn Fn() -> std::result::Result<Mirror, vm::Error>) -> Result<Self> {
+    pub fn up(
+        folder: &Path,
+        options: Options,
+        mirror: &dyn Fn() -> std::result::Result<Mirror, vm::Error>,
+    ) -> Result<Self> {
         let cache = Cache::of_user();
         if folder.join(STATE).exists() {
             return Err(Error::Present(folder.to_owned()));
@@ -127,7 +137,8 @@ impl Cluster {
             cache::make_folder(&self.home.path(part))?;
         }
         let authority = Authority::create(&self.home.path("pki"))?;
-        let kubernetes = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+        let kubernetes =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
         let mut names: Vec<String> = kubernetes.iter().map(|name| format!("DNS:{name}")).collect();
         names.push("DNS:localhost".to_owned());
         names.extend(["127.0.0.1", component::HOST_OF_GUESTS, component::SERVICE].map(|ip| format!("IP:{ip}")));
@@ -188,7 +199,9 @@ impl Cluster {
     /// # Errors
     /// When it ends or does not answer in time.
     pub fn await_api(&self) -> Result<()> {
-        self.await_that("a ready API server", Component::ApiServer, |kubectl| kubectl.run(&["get", "--raw", "/readyz"]).is_ok())
+        self.await_that("a ready API server", Component::ApiServer, |kubectl| {
+            kubectl.run(&["get", "--raw", "/readyz"]).is_ok()
+        })
     }
 
     fn await_that(&self, what: &str, component: Component, done: impl Fn(&Kubectl) -> bool) -> Result<()> {
@@ -254,7 +267,8 @@ impl Cluster {
 
     /// What a user's files are called: readable, and another for other groups.
     fn user_name(&self, user: &str, groups: &[&str]) -> Result<String> {
-        let readable: String = user.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+        let readable: String =
+            user.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
         let digest = process::sha256(format!("{user} {groups:?}").as_bytes())?;
         Ok(format!("user-{readable}-{}", &digest[..8]))
     }
@@ -327,7 +341,8 @@ impl Drop for Cluster {
 
 /// Ends what is recorded in a folder: guests and clients first, the database last.
 fn end_all(records: &Path) {
-    let mut names: Vec<PathBuf> = fs::read_dir(records).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(records).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     let rank = |path: &PathBuf| match path.file_name().unwrap_or_default().to_string_lossy().as_ref() {
         "etcd" => 2,
         "kube-apiserver" => 1,
