@@ -4,16 +4,18 @@ KERNELS ?= 5.10 6.1 6.12 7.2
 KERNEL  ?= 6.12
 TEST    ?= all
 RUNTIME ?= crun
+NODES   ?= 1
 
 OUT := target/x86_64-unknown-linux-gnu
 VM  := $(OUT)/debug/vm
+CLUSTER := $(OUT)/debug/cluster
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit api gen gen-check vm vm-verdict vm-shell fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit api gen gen-check vm vm-verdict vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster fmt clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## Install what building and testing need (Debian)
 	@./scripts/setup
@@ -68,5 +70,24 @@ vm-verdict: build ## Compare the kernel's verdict with the reference: make vm-ve
 vm-shell: build ## A shell in a guest with the enforcer: make vm-shell KERNEL=7.2
 	$(VM) shell --kernel $(KERNEL) $(PAYLOAD)
 
-clean: ## Remove what was built; the cache of kernels stays
+cluster-up: ## A Kubernetes cluster on this machine, with guests as nodes: make cluster-up NODES=1 KERNEL=6.12
+	@./scripts/setup cluster
+	@cargo build -q -p mooring-e2e --bin cluster
+	@$(CLUSTER) up --nodes $(NODES) --kernel $(KERNEL)
+
+cluster-env: ## What a shell needs for kubectl: eval "$$(make -s cluster-env)"
+	@$(CLUSTER) env
+
+cluster-status: ## What of the cluster runs, and where its logs are
+	@$(CLUSTER) status
+
+cluster-down: ## End the cluster
+	@$(CLUSTER) down
+
+test-cluster: ## Test the cluster itself, kwok too
+	@./scripts/setup cluster
+	cargo test -p mooring-e2e --test cluster -- --ignored --test-threads 1
+
+clean: ## End the cluster and remove what was built; the cache stays
+	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down
 	cargo clean

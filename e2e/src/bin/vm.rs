@@ -93,7 +93,7 @@ struct Hardware {
 impl Hardware {
     fn machine(&self) -> Machine {
         let lsm = (self.lsm != "default").then(|| self.lsm.clone());
-        Machine { memory: self.memory, lsm, append: self.append.clone(), icount: false, terminal: false }
+        Machine { memory: self.memory, lsm, append: self.append.clone(), ..Machine::default() }
     }
 }
 

@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::error::Result;
 use crate::vm::{Error, cache, process};
 
@@ -16,6 +18,13 @@ const DAYS: &str = "30";
 pub(crate) struct Pair {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+impl Pair {
+    /// What a kubeconfig says of a user who has it.
+    pub(crate) fn credentials(&self) -> Value {
+        json!({"client-certificate": self.certificate, "client-key": self.key})
+    }
 }
 
 /// The cluster's certificate authority, in a folder of its own.
@@ -104,21 +113,9 @@ impl Authority {
 /// A subject as openssl reads it, whatever is in the names.
 fn subject(user: &str, groups: &[&str]) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('/', "\\/").replace('+', "\\+");
-    let groups: String = groups.iter().map(|group| format!("/O={}", quoted(group))).collect();
-    format!("{groups}/CN={}", quoted(user))
-}
-
-/// A kubeconfig for one user, as JSON, which is YAML. The paths are those of wherever it is used.
-pub(crate) fn kubeconfig(server: &str, authority: &Path, user: &Pair) -> String {
-    serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "mooring", "cluster": {"server": server, "certificate-authority": authority}}],
-        "users": [{"name": "user", "user": {"client-certificate": user.certificate, "client-key": user.key}}],
-        "contexts": [{"name": "mooring", "context": {"cluster": "mooring", "user": "user"}}],
-        "current-context": "mooring",
-    })
-    .to_string()
+    let mut parts: Vec<String> = groups.iter().map(|group| format!("/O={}", quoted(group))).collect();
+    parts.push(format!("/CN={}", quoted(user)));
+    parts.concat()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A process of the control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Component {
     /// The database.
     Etcd,
@@ -18,6 +18,9 @@ pub enum Component {
 }
 
 impl Component {
+    /// All of them, in the order in which they are started.
+    pub const ALL: [Self; 5] = [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
+
     /// What its log and its process are called.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -148,7 +151,7 @@ pub(crate) fn arguments(component: Component, home: &Home, ports: Ports, kwok: &
         }
         Component::Kwok => {
             let mut all = words(&["--manage-all-nodes=false", "--node-ip=10.0.0.1", "--server-address=", "--v=0"]);
-            all.push(format!("--manage-nodes-with-annotation-selector={KWOK_ANNOTATION}=fake"));
+            all.push(format!("--manage-nodes-with-annotation-selector={KWOK_KEY}=fake"));
             all.push(kubeconfig(component));
             all.push(option("config", kwok));
             all
@@ -156,21 +159,19 @@ pub(crate) fn arguments(component: Component, home: &Home, ports: Ports, kwok: &
     }
 }
 
-/// By this annotation kwok knows its nodes.
-pub(crate) const KWOK_ANNOTATION: &str = "kwok.x-k8s.io/node";
+/// The annotation by which kwok knows its nodes (value `fake`), also their label, and the key of the taint that keeps pods
+/// which do not tolerate it off them.
+pub const KWOK_KEY: &str = "kwok.x-k8s.io/node";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Component; 5] =
-        [Component::Etcd, Component::ApiServer, Component::ControllerManager, Component::Scheduler, Component::Kwok];
-
     #[test]
     fn nothing_listens_beyond_loopback() {
         let home = Home("/c".into());
         let ports = Ports { etcd: 1001, api: 1002 };
-        for component in ALL {
+        for component in Component::ALL {
             for word in arguments(component, &home, ports, Path::new("/k")) {
                 for (option, allowed) in [
                     ("--bind-address=", "127.0.0.1"),

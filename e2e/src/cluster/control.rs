@@ -9,33 +9,40 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, Request};
-use super::certificates::{Authority, Pair, kubeconfig};
+use super::certificates::Authority;
 use super::component::{self, Component, Home, Ports};
 use super::daemon::{self, Daemon, Starter};
 use super::error::{Error, Result};
 use super::kubectl::Kubectl;
 use super::programs::{self, Programs};
+use crate::vm;
 use crate::vm::apt::Mirror;
 use crate::vm::cache::{self, Cache, Scratch};
-use crate::vm::{self, process};
+use crate::vm::progress::{Step, say};
 
 /// How long a part of the control plane may take to answer, on a machine that is busy with other things.
 const ANSWER: Duration = Duration::from_mins(3);
 /// How often the control plane is started whose ports another process took first.
 const STARTS: u32 = 3;
-/// A cluster's folder is known by this file.
+/// What other processes must know, written when the control plane is up.
 const STATE: &str = "cluster.json";
+/// The folder of the processes' records.
+pub(super) const RECORDS: &str = "pid";
 
 /// What a control plane is to be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Whether it has a controller manager and a scheduler; without, it is an API server for objects only.
     pub controllers: bool,
+    /// More arguments of its components; where one is given twice, the later counts.
+    pub arguments: Vec<(Component, String)>,
+    /// Where Debian's packages come from; this machine's own mirror where it is not said.
+    pub mirror: Option<Mirror>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controllers: true }
+        Self { controllers: true, arguments: Vec::new(), mirror: None }
     }
 }
 
@@ -43,6 +50,7 @@ impl Default for Options {
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     ports: Ports,
+    arguments: Vec<(Component, String)>,
 }
 
 /// A cluster's control plane. Several can run at once.
@@ -53,6 +61,8 @@ pub struct Cluster {
     pub(super) programs: Programs,
     pub(super) starter: Starter,
     ports: Ports,
+    arguments: Vec<(Component, String)>,
+    mirror: Option<Mirror>,
     /// The folder of a cluster that ends with this value.
     scratch: Option<Scratch>,
 }
@@ -63,19 +73,11 @@ impl Cluster {
     /// # Errors
     /// When its programs cannot be built or do not come to answer.
     pub fn start(options: Options) -> Result<Self> {
-        let cache = Cache::of_user();
-        let programs = Programs::ensure(&cache, &Mirror::of_machine)?;
-        let scratch = cache.scratch("cluster")?;
-        let home = Home(scratch.path().to_owned());
-        let mut cluster = Self {
-            home,
-            cache,
-            programs,
-            starter: Starter::bound(),
-            ports: Ports { etcd: 0, api: 0 },
-            scratch: Some(scratch),
-        };
-        cluster.begin(options)?;
+        let scratch = Cache::of_user().scratch("cluster")?;
+        let mut cluster = Self::in_folder(scratch.path(), Starter::bound(), options.mirror)?;
+        cluster.scratch = Some(scratch);
+        cluster.arguments = options.arguments;
+        cluster.begin(options.controllers)?;
         Ok(cluster)
     }
 
@@ -83,25 +85,21 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`start`](Self::start), and when the folder holds a cluster or other things.
-    pub fn up(
-        folder: &Path,
-        options: Options,
-        mirror: &dyn Fn() -> std::result::Result<Mirror, vm::Error>,
-    ) -> Result<Self> {
-        let cache = Cache::of_user();
-        if folder.join(STATE).exists() {
+    pub fn up(folder: &Path, options: Options) -> Result<Self> {
+        if is_cluster(folder) {
             return Err(Error::Present(folder.to_owned()));
         }
         if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::Foreign(folder.to_owned()));
         }
         cache::make_folder(folder)?;
-        let folder = folder.canonicalize().map_err(vm::Error::io("find", folder))?;
-        let programs = Programs::ensure(&cache, mirror)?;
-        let ports = Ports { etcd: 0, api: 0 };
-        let home = Home(folder);
-        let mut cluster = Self { home, cache, programs, starter: Starter::free(), ports, scratch: None };
-        cluster.begin(options)?;
+        let mut cluster = Self::in_folder(folder, Starter::free(), options.mirror)?;
+        cluster.arguments = options.arguments;
+        if let Err(error) = cluster.begin(options.controllers) {
+            end_all(&cluster.home.path(RECORDS));
+            say(format!("the logs of what did not come up are in {}", cluster.home.path("log").display()));
+            return Err(error);
+        }
         Ok(cluster)
     }
 
@@ -109,14 +107,29 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Absent`], or when its programs are gone from the cache and cannot be built.
-    pub fn open(folder: &Path, mirror: &dyn Fn() -> std::result::Result<Mirror, vm::Error>) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         let state = folder.join(STATE);
         let text = fs::read_to_string(&state).map_err(|_| Error::Absent(folder.to_owned()))?;
-        let State { ports } = serde_json::from_str(&text).map_err(|source| Error::Format { path: state, source })?;
-        let folder = folder.canonicalize().map_err(vm::Error::io("find", folder))?;
+        let State { ports, arguments } =
+            serde_json::from_str(&text).map_err(|source| Error::Format { path: state, source })?;
+        let mut cluster = Self::in_folder(folder, Starter::free(), None)?;
+        cluster.ports = ports;
+        cluster.arguments = arguments;
+        Ok(cluster)
+    }
+
+    fn in_folder(folder: &Path, starter: Starter, mirror: Option<Mirror>) -> Result<Self> {
         let cache = Cache::of_user();
-        let programs = Programs::ensure(&cache, mirror)?;
-        Ok(Self { home: Home(folder), cache, programs, starter: Starter::free(), ports, scratch: None })
+        // Kubernetes' programs and kubeconfigs are used from anywhere.
+        let folder = folder.canonicalize().map_err(vm::Error::io("find", folder))?;
+        let programs = Programs::ensure(&cache, &|| mirror_of(mirror.as_ref()))?;
+        let ports = Ports { etcd: 0, api: 0 };
+        Ok(Self { home: Home(folder), cache, programs, starter, ports, arguments: Vec::new(), mirror, scratch: None })
+    }
+
+    /// Where Debian's packages come from.
+    pub(super) fn mirror(&self) -> std::result::Result<Mirror, vm::Error> {
+        mirror_of(self.mirror.as_ref())
     }
 
     /// Ends every process of the cluster in `folder` and removes the folder. Nothing of it need still run.
@@ -124,16 +137,16 @@ impl Cluster {
     /// # Errors
     /// [`Error::Absent`], or when the folder cannot be removed.
     pub fn down(folder: &Path) -> Result<()> {
-        // The state is written last, so a cluster that did not come up is known by its records.
-        if !folder.join(STATE).exists() && !folder.join("pid").exists() {
+        if !is_cluster(folder) {
             return Err(Error::Absent(folder.to_owned()));
         }
-        end_all(&folder.join("pid"));
+        end_all(&folder.join(RECORDS));
         Ok(fs::remove_dir_all(folder).map_err(vm::Error::io("remove", folder))?)
     }
 
-    fn begin(&mut self, options: Options) -> Result<()> {
-        for part in ["log", "pid", "kubeconfig"] {
+    fn begin(&mut self, controllers: bool) -> Result<()> {
+        let step = Step::begin("control plane");
+        for part in ["log", RECORDS, "kubeconfig"] {
             cache::make_folder(&self.home.path(part))?;
         }
         let authority = Authority::create(&self.home.path("pki"))?;
@@ -153,12 +166,12 @@ impl Cluster {
             match self.serve(&authority) {
                 Err(Error::Ended { tail, .. }) if starts < STARTS && tail.contains("address already in use") => {
                     starts += 1;
-                    end_all(&self.home.path("pid"));
+                    end_all(&self.home.path(RECORDS));
                 }
                 other => break other?,
             }
         }
-        if options.controllers {
+        if controllers {
             self.start_component(Component::ControllerManager)?;
             self.start_component(Component::Scheduler)?;
             // Without it no pod can be created.
@@ -168,8 +181,10 @@ impl Cluster {
             })?;
         }
         let state = self.home.path(STATE);
-        let text = serde_json::json!(State { ports: self.ports }).to_string();
-        Ok(fs::write(&state, text).map_err(vm::Error::io("write", &state))?)
+        let text = serde_json::json!(State { ports: self.ports, arguments: self.arguments.clone() }).to_string();
+        fs::write(&state, text).map_err(vm::Error::io("write", &state))?;
+        step.done();
+        Ok(())
     }
 
     /// Starts etcd and the API server, and waits for it.
@@ -180,18 +195,11 @@ impl Cluster {
             (Component::Scheduler.name(), "system:kube-scheduler", ""),
         ] {
             let groups = if group.is_empty() { vec![] } else { vec![group] };
-            self.write_kubeconfig(name, &authority.user(name, user, &groups)?)?;
+            self.write_kubeconfig(name, &authority.user(name, user, &groups)?.credentials())?;
         }
         self.start_component(Component::Etcd)?;
         self.start_component(Component::ApiServer)?;
         self.await_api()
-    }
-
-    fn write_kubeconfig(&self, name: &str, user: &Pair) -> Result<PathBuf> {
-        let path = self.home.kubeconfig(name);
-        let text = kubeconfig(&self.server(), &self.home.pki("ca.crt"), user);
-        fs::write(&path, text).map_err(vm::Error::io("write", &path))?;
-        Ok(path)
     }
 
     /// Waits until the API server is ready; after [`start_component`](Self::start_component) of it or etcd.
@@ -241,36 +249,16 @@ impl Cluster {
         self.home.log(name)
     }
 
-    /// kubectl as the administrator, who may do everything.
+    /// The file with every request and its answer; [`audit`](Self::audit) reads it.
     #[must_use]
-    pub fn kubectl(&self) -> Kubectl {
-        self.kubectl_with(self.home.kubeconfig("admin"))
+    pub fn audit_log(&self) -> PathBuf {
+        self.home.audit()
     }
 
-    fn kubectl_with(&self, kubeconfig: PathBuf) -> Kubectl {
-        Kubectl { program: self.programs.kubernetes("kubectl"), kubeconfig, cache: self.home.path("kubectl-cache") }
-    }
-
-    /// kubectl as any user with any groups; what it may do is for RBAC to say. A kubelet is `system:node:NAME` in `system:nodes`.
-    ///
-    /// # Errors
-    /// When no certificate can be made.
-    pub fn kubectl_as(&self, user: &str, groups: &[&str]) -> Result<Kubectl> {
-        let name = self.user_name(user, groups)?;
-        let pair = self.authority().user(&name, user, groups)?;
-        Ok(self.kubectl_with(self.write_kubeconfig(&name, &pair)?))
-    }
-
-    pub(super) fn authority(&self) -> Authority {
-        Authority::at(&self.home.path("pki"))
-    }
-
-    /// What a user's files are called: readable, and another for other groups.
-    fn user_name(&self, user: &str, groups: &[&str]) -> Result<String> {
-        let readable: String =
-            user.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-        let digest = process::sha256(format!("{user} {groups:?}").as_bytes())?;
-        Ok(format!("user-{readable}-{}", &digest[..8]))
+    /// The folder with kubectl and Kubernetes' other programs.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        self.programs.folder()
     }
 
     /// Every request that the API server has answered so far. An answer reaches its client a moment before the log.
@@ -283,10 +271,10 @@ impl Cluster {
 
     /// The process of a component, if it runs.
     fn component(&self, component: Component) -> Option<Daemon> {
-        Daemon::recorded(&self.home.path("pid").join(component.name()))
+        Daemon::recorded(&self.home.path(RECORDS).join(component.name()))
     }
 
-    /// The process id of a component, if it runs.
+    /// The process id of a component, if it runs: what it costs is under `/proc`.
     #[must_use]
     pub fn process(&self, component: Component) -> Option<i32> {
         self.component(component).map(Daemon::pid)
@@ -305,8 +293,10 @@ impl Cluster {
             Component::Kwok => programs::kwok(&self.cache)?,
             other => (self.programs.kubernetes(other.name()), PathBuf::new()),
         };
-        let arguments = component::arguments(component, &self.home, self.ports, &config);
-        let record = self.home.path("pid").join(component.name());
+        let mut arguments = component::arguments(component, &self.home, self.ports, &config);
+        let more = self.arguments.iter().filter(|(of, _)| *of == component);
+        arguments.extend(more.map(|(_, argument)| argument.clone()));
+        let record = self.home.path(RECORDS).join(component.name());
         self.starter.start(&program, &arguments, &self.home.log(component.name()), &record).map(drop)
     }
 
@@ -330,13 +320,22 @@ impl Drop for Cluster {
         let Some(scratch) = self.scratch.take() else {
             return;
         };
-        end_all(&self.home.path("pid"));
+        end_all(&self.home.path(RECORDS));
         if std::thread::panicking() {
             // Removed by the first run of anything after this process has ended.
             eprintln!("the cluster's logs are in {} for as long as this process runs", scratch.path().display());
             std::mem::forget(scratch);
         }
     }
+}
+
+fn mirror_of(mirror: Option<&Mirror>) -> std::result::Result<Mirror, vm::Error> {
+    mirror.map_or_else(Mirror::of_machine, |mirror| Ok(mirror.clone()))
+}
+
+/// Whether a cluster, or what is left of one that did not come up, is in a folder.
+fn is_cluster(folder: &Path) -> bool {
+    folder.join(STATE).exists() || folder.join(RECORDS).exists()
 }
 
 /// Ends what is recorded in a folder: guests and clients first, the database last.

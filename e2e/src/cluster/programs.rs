@@ -96,7 +96,7 @@ impl Programs {
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn kwok(cache: &Cache) -> Result<(PathBuf, PathBuf)> {
+pub(super) fn kwok(cache: &Cache) -> Result<(PathBuf, PathBuf)> {
     let folder = KWOK.ensure(cache, |source, built| {
         let stages = module_folder(source, "sigs.k8s.io/kwok")?.join("kustomize/stage");
         let mut config = String::new();

@@ -104,7 +104,8 @@ pub fn write_job(path: &Path, job: &Job) -> Result<(), Error> {
 }
 
 /// Words of a shell command, whatever is in them.
-fn words(words: &[String]) -> String {
+#[must_use]
+pub fn words(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
     quoted.join(" ")
 }

@@ -20,7 +20,7 @@ const EVERY: &str = "guest-";
 const NODE: &str = "node-";
 
 /// Raised when other files are kept of a kernel: what an older revision kept is then not used.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 /// A kernel by its version, and the Debian suites that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! QEMU's command line: what a guest is made of. Pure, so that it can be tested.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The LSM list that makes BPF LSM active on every kernel of the matrix; 5.10 does not ship it so.
 pub const LSM_WITH_BPF: &str = "lockdown,capability,landlock,yama,apparmor,bpf";
@@ -9,7 +9,7 @@ pub const LSM_WITH_BPF: &str = "lockdown,capability,landlock,yama,apparmor,bpf";
 pub const PORTS: [&str; 4] = ["status", "stdout", "stderr", "out"];
 
 /// What distinguishes one guest from another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Machine {
     /// Memory in MiB.
     pub memory: u32,
@@ -21,6 +21,22 @@ pub struct Machine {
     pub icount: bool,
     /// The serial line is a person's terminal; the kernel's console goes to the second one.
     pub terminal: bool,
+    /// What the guest says goes to files named as [`PORTS`]: it runs on when nobody listens.
+    pub detached: bool,
+    /// Disks after the root image and the job.
+    pub disks: Vec<Disk>,
+    /// Ports of this machine's 127.0.0.1 that lead to ports of the guest. Without any the guest has no network; with
+    /// some, it also reaches this machine's 127.0.0.1 as 10.0.2.2.
+    pub forwards: Vec<(u16, u16)>,
+}
+
+/// A disk besides the root image and the job.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// Its image, raw.
+    pub file: PathBuf,
+    /// Whether what the guest writes is kept; otherwise it is gone with the guest.
+    pub kept: bool,
 }
 
 /// The files of one guest.
@@ -73,8 +89,24 @@ impl Machine {
         add(&["-device", "virtio-blk-pci,drive=root"]);
         add(&["-drive", &format!("if=none,id=job,file={folder}/job,format=raw,readonly=on")]);
         add(&["-device", "virtio-blk-pci,drive=job", "-device", "virtio-serial-pci"]);
+        for (number, disk) in self.disks.iter().enumerate() {
+            let kept = if disk.kept { "" } else { ",snapshot=on" };
+            let file = disk.file.display();
+            add(&["-drive", &format!("if=none,id=disk{number},file={file},format=raw{kept},cache=unsafe")]);
+            add(&["-device", &format!("virtio-blk-pci,drive=disk{number}")]);
+        }
+        if !self.forwards.is_empty() {
+            let forward = |(here, there): &(u16, u16)| format!("hostfwd=tcp:127.0.0.1:{here}-:{there}");
+            let forwards: Vec<String> = self.forwards.iter().map(forward).collect();
+            add(&["-netdev", &format!("user,id=net,ipv6=off,{}", forwards.join(","))]);
+            add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
         for (number, port) in (1..).zip(PORTS) {
-            add(&["-chardev", &format!("socket,id={port},path={folder}/{port}.socket")]);
+            if self.detached {
+                add(&["-chardev", &format!("file,id={port},path={folder}/{port}")]);
+            } else {
+                add(&["-chardev", &format!("socket,id={port},path={folder}/{port}.socket")]);
+            }
             add(&["-device", &format!("virtserialport,nr={number},chardev={port},name=mooring.{port}")]);
         }
         arguments
@@ -86,13 +118,7 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine {
-            memory: 2048,
-            lsm: Some(LSM_WITH_BPF.to_owned()),
-            append: String::new(),
-            icount: false,
-            terminal: false,
-        }
+        Machine { memory: 2048, lsm: Some(LSM_WITH_BPF.to_owned()), ..Machine::default() }
     }
 
     fn line(machine: &Machine) -> String {
@@ -107,6 +133,25 @@ mod tests {
         assert!(line.contains("file=/f/job,format=raw,readonly=on"), "{line}");
         let root = line.find("drive=root").unwrap();
         assert!(root < line.find("drive=job").unwrap(), "the guest's first disk is the root");
+    }
+
+    #[test]
+    fn a_network_only_where_it_is_asked_for_and_only_on_loopback() {
+        assert!(!line(&machine()).contains("netdev"));
+        let line = line(&Machine { forwards: vec![(40_001, 10_250), (40_002, 5001)], ..machine() });
+        assert!(line.contains("hostfwd=tcp:127.0.0.1:40001-:10250,hostfwd=tcp:127.0.0.1:40002-:5001 "), "{line}");
+    }
+
+    #[test]
+    fn other_disks_come_last_and_are_written_only_on_request() {
+        let disk = |file: &str, kept| Disk { file: file.into(), kept };
+        let line = line(&Machine { disks: vec![disk("/a", false), disk("/b", true)], detached: true, ..machine() });
+        assert!(
+            line.contains("file=/a,format=raw,snapshot=on,") && line.contains("file=/b,format=raw,cache"),
+            "{line}"
+        );
+        assert!(line.find("drive=job").unwrap() < line.find("drive=disk0").unwrap());
+        assert!(line.contains("file,id=status,path=/f/status ") && !line.contains(".socket"), "{line}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::{Error, process};
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_console", "overlay", "loop", "fuse"];
 
 /// What a cluster's node wants besides: a network, a bridge with pods on it, and the rules that lead them to the API server.
-const WANTED_BY_NODE: [&str; 9] =
-    ["virtio_net", "bridge", "veth", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "br_netfilter"];
+const WANTED_BY_NODE: [&str; 8] =
+    ["virtio_net", "bridge", "veth", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_reject_ipv4"];
 
 /// The names that a module depends on, from the `depends=` entry of its `.modinfo` section.
 #[must_use]

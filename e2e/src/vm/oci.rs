@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 use super::{Error, process};
 
 /// What an image is called and runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Image {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Image<'a> {
     /// The full reference, which is the name that it is imported under.
-    pub name: &'static str,
-    /// The program of a container that names none.
-    pub command: &'static str,
+    pub name: &'a str,
+    /// What every container of it runs, before its arguments.
+    pub entrypoint: &'a [String],
+    /// The arguments, or else the whole command, of a container that names none.
+    pub command: &'a [String],
+    /// `UID` or `UID:GID`; empty for root.
+    pub user: &'a str,
 }
 
 /// A blob's place in a manifest or an index.
@@ -25,7 +29,12 @@ fn config(image: &Image, layer: &str) -> Value {
     json!({
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": [image.command]},
+        "config": {
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+            "Entrypoint": image.entrypoint,
+            "Cmd": image.command,
+            "User": image.user,
+        },
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
     })
 }
@@ -83,7 +92,7 @@ fn archive(folder: &Path) -> std::process::Command {
 mod tests {
     use super::*;
 
-    const IMAGE: Image = Image { name: "docker.io/library/x:test", command: "sh" };
+    const IMAGE: Image = Image { name: "docker.io/library/x:test", entrypoint: &[], command: &[], user: "65532" };
 
     #[test]
     fn every_reference_leads_to_a_blob_of_that_digest() {
@@ -104,6 +113,7 @@ mod tests {
         let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
         let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
         blob(&manifest["layers"][0]);
+        assert_eq!(config["config"]["User"], "65532");
         assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -140,14 +140,14 @@ fn complete(tree: &Path) -> Result<(), Error> {
     let images = tree.join("images");
     let busybox = images.join("busybox/rootfs");
     busybox_root(&tree.join("usr/bin/busybox"), &busybox)?;
-    oci::write(
-        &images.join("busybox.tar"),
-        &busybox,
-        &Image { name: "docker.io/library/busybox:test", command: "sh" },
-    )?;
+    let image = |name, command: &str, root: &Path, file: &str| {
+        let image = Image { name, command: &[command.to_owned()], ..Image::default() };
+        oci::write(&images.join(file), root, &image)
+    };
+    image("docker.io/library/busybox:test", "sh", &busybox, "busybox.tar")?;
     let tools = images.join("tools/rootfs");
     tools_root(tree, &tools)?;
-    oci::write(&images.join("tools.tar"), &tools, &Image { name: "docker.io/library/tools:test", command: "bash" })
+    image("docker.io/library/tools:test", "bash", &tools, "tools.tar")
 }
 
 fn container_folders(root: &Path) -> Result<(), Error> {
