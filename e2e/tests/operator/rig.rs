@@ -36,7 +36,7 @@ fn program() -> PathBuf {
     path
 }
 
-fn repository(relative: &str) -> String {
+pub fn repository(relative: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative).to_str().unwrap().to_owned()
 }
 
@@ -57,7 +57,7 @@ impl Rig {
         let cluster = CLUSTER.get_or_init(|| {
             let cluster = Cluster::start(Options::default()).unwrap();
             let kubectl = cluster.kubectl();
-            for folder in ["deploy/crds", "deploy/manifests"] {
+            for folder in ["deploy/crds", "deploy/manifests/namespaces.yaml", "deploy/manifests/rbac.yaml", "deploy/manifests/admission.yaml"] {
                 kubectl.run(&["apply", "-f", &repository(folder)]).unwrap();
             }
             kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
