@@ -80,6 +80,8 @@ pub struct Candidate {
     leadership: Leadership,
     seen: Option<Seen>,
     acquired: Option<Timestamp>,
+    /// How often it has taken the lease: the number of its present term.
+    term: u64,
 }
 
 impl Candidate {
@@ -87,11 +89,12 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, me: String, duration: Duration, leadership: Leadership) -> Self {
         let api = Api::namespaced(client, SYSTEM_NAMESPACE);
-        Self { api, me, duration, leadership, seen: None, acquired: None }
+        Self { api, me, duration, leadership, seen: None, acquired: None, term: 0 }
     }
 
-    /// Stands for as long as it runs; `leads` says how it went. Between two looks it waits a fifth of the lease's duration.
-    pub async fn stand(&mut self, leads: &watch::Sender<bool>) {
+    /// Stands for as long as it runs; `leads` says in which term it leads, if it does. A lease that was taken anew is another term: what
+    /// was known in the one before may be old. Between two looks it waits a fifth of the lease's duration.
+    pub async fn stand(&mut self, leads: &watch::Sender<Option<u64>>) {
         loop {
             let limit = self.duration / 3;
             match tokio::time::timeout(limit, self.look_and_write()).await {
@@ -101,13 +104,13 @@ impl Candidate {
                 Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be read or written; it is tried again"),
                 Err(_) => tracing::warn!("no answer about the Lease; it is tried again"),
             }
-            let holds = self.leadership.holds();
+            let term = self.leadership.holds().then_some(self.term);
             leads.send_if_modified(|leads| {
-                let changed = *leads != holds;
+                let changed = *leads != term;
                 if changed {
-                    tracing::info!(leader = holds, me = self.me, "leadership");
+                    tracing::info!(leader = term.is_some(), me = self.me, "leadership");
                 }
-                *leads = holds;
+                *leads = term;
                 changed
             });
             tokio::time::sleep(self.duration / 5).await;
@@ -132,6 +135,9 @@ impl Candidate {
         };
         match written {
             Ok(object) => {
+                if decision != Decision::Renew {
+                    self.term += 1;
+                }
                 Leadership::set(&self.leadership.until, acts_until(now, self.duration));
                 self.seen = Some(Seen { lease: lease(&object, self.duration), since: now });
                 Ok(())

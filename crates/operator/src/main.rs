@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=error,kube_runtime=error"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_target(false).init();
     // Two, so that a long plan keeps neither the Lease nor the probes waiting.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -54,19 +54,19 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let served = Served { metrics: metrics.clone(), leadership: leadership.clone(), patience: duration * 2 };
     let mut candidate = Candidate::new(client, me, duration, leadership);
-    let (leads, mut led) = watch::channel(false);
+    let (leads, mut led) = watch::channel(None);
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
 
     let terms = async {
         loop {
-            if led.wait_for(|leads| *leads).await.is_err() {
-                return;
-            }
+            let Ok(term) = led.wait_for(Option::is_some).await.map(|term| *term) else { return };
             metrics.leader.set(1);
             tokio::select! {
+                // First, so that an old term does nothing in a new one.
+                biased;
+                _ = led.wait_for(|leads| *leads != term) => {}
                 () = term::run(&setting) => {}
-                _ = led.wait_for(|leads| !*leads) => {}
             }
             metrics.leader.set(0);
         }

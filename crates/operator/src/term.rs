@@ -283,10 +283,11 @@ impl Term<'_> {
 
     fn begin_maps(&mut self) {
         let now = self.now();
-        while self.maps.doing() < AT_ONCE {
+        // Without the lease nothing is begun, and everything stays due.
+        while self.maps.doing() < AT_ONCE && self.setting.leadership.holds() {
             let Some(name) = self.maps.take_due(now) else { break };
             let write = self.index.nodes().get(&name).and_then(crate::index::Node::write);
-            let Some(write) = write.filter(|_| self.setting.leadership.holds()) else {
+            let Some(write) = write else {
                 self.maps.ended(&name, false, now);
                 continue;
             };
@@ -305,9 +306,9 @@ impl Term<'_> {
         for key in self.index.take_dirty_policies() {
             self.statuses.add(key, now);
         }
-        while self.statuses.doing() < AT_ONCE {
+        while self.statuses.doing() < AT_ONCE && self.setting.leadership.holds() {
             let Some(key) = self.statuses.take_due(now) else { break };
-            let Some(policy) = self.index.policies().get(&key).filter(|_| self.setting.leadership.holds()) else {
+            let Some(policy) = self.index.policies().get(&key) else {
                 self.statuses.ended(&key, false, now);
                 self.written.remove(&key);
                 continue;

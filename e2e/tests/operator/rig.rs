@@ -87,7 +87,7 @@ impl Rig {
             .args(["--name", name, "--lease-seconds", "3", "--listen", &format!("127.0.0.1:{port}")])
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("RUST_LOG", "debug,hyper=info,tower=info,kube=info,rustls=info,h2=info")
+            .env("RUST_LOG", "info,mooring_operator=debug,kube_client=error")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
