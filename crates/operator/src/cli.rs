@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(clippy::doc_markdown)] // `--help` shows these comments as plain text.
 
 use std::net::SocketAddr;
 use std::time::Duration;

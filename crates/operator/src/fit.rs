@@ -41,9 +41,9 @@ pub fn fit<P: Copy>(candidates: &[Candidate<P>]) -> Fit<P> {
         inside.iter().map(|one| one.wanted.as_ref().or(one.last_good.as_ref())).collect();
     if check_room(chosen.iter().flatten().copied()).is_err() {
         chosen = vec![None; inside.len()];
-        for good in 0..inside.len() {
+        for (place, one) in inside.iter().enumerate() {
             // All of them were in force together, so that they fit unless the limits are others now.
-            let _ = try_one(&mut chosen, good, inside[good].last_good.as_ref());
+            let _ = try_one(&mut chosen, place, one.last_good.as_ref());
         }
         // One that shrinks may make room for one that came before it.
         let mut changed = true;

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod retention;
 pub mod serve;
 pub mod status;
+pub mod tell;
 pub mod term;
 pub mod watch;
 pub mod write;

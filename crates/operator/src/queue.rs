@@ -44,7 +44,8 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// A key that is due and for which nothing is being done; now it is.
     pub fn take_due(&mut self, now: Duration) -> Option<K> {
-        let found = self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, key)| !self.doing.contains(key))?.clone();
+        let found =
+            self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, key)| !self.doing.contains(key))?.clone();
         self.due.remove(&found);
         self.when.remove(&found.1);
         self.doing.insert(found.1.clone());
@@ -115,5 +116,61 @@ impl Budget {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
         may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_key_is_done_once_at_a_time_and_not_forgotten() {
+        let mut queue = Queue::default();
+        queue.add("a", at(5));
+        queue.add("a", at(9));
+        assert_eq!(queue.take_due(at(4)), None);
+        assert_eq!(queue.take_due(at(5)), Some("a"));
+        // Asked for again while it is being done.
+        queue.add("a", at(6));
+        assert_eq!(queue.take_due(at(7)), None);
+        queue.ended(&"a", false, at(8));
+        assert_eq!(queue.take_due(at(8)), Some("a"));
+        queue.ended(&"a", false, at(9));
+        assert!(queue.is_empty() && queue.doing() == 0);
+    }
+
+    #[test]
+    fn failures_make_it_later_each_time_up_to_a_bound() {
+        let mut queue = Queue::default();
+        queue.add("a", at(0));
+        let (mut now, mut pauses) = (at(0), Vec::new());
+        for _ in 0..10 {
+            assert_eq!(queue.take_due(now), Some("a"));
+            queue.ended(&"a", true, now);
+            // A change in between does not hurry it.
+            queue.add("a", now);
+            let due = queue.next_due().unwrap();
+            pauses.push(due - now);
+            now = due;
+        }
+        assert!(pauses.is_sorted() && pauses[0] == at(250) && pauses[9] == LONGEST, "{pauses:?}");
+        queue.take_due(now);
+        queue.ended(&"a", false, now);
+        queue.add("a", now);
+        assert_eq!(queue.take_due(now), Some("a"));
+    }
+
+    #[test]
+    fn a_budget_lasts() {
+        let mut budget = Budget::new(2, at(100));
+        let had = |budget: &mut Budget, now| (0..5).filter(|_| budget.take(at(now))).count();
+        assert_eq!(
+            [had(&mut budget, 0), had(&mut budget, 99), had(&mut budget, 100), had(&mut budget, 5000)],
+            [2, 0, 1, 2]
+        );
     }
 }

@@ -43,7 +43,8 @@ pub fn status(index: &Index, key: &PolicyKey, policy: &Policy, now: Timestamp) -
             sums.add(figures);
         }
         if let Wording::Refused(_) = policy.wording {
-            let holds = node.desired.as_ref().is_some_and(|content| content.of_policy(name, policy.uid.as_deref()).is_some());
+            let holds =
+                node.desired.as_ref().is_some_and(|content| content.of_policy(name, policy.uid.as_deref()).is_some());
             kept += usize::from(holds);
         }
         if node.has_policy(key) {
@@ -95,10 +96,14 @@ fn figures<'a>(node: &'a Node, policy: &str) -> Option<&'a PolicyFigures> {
 fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> Standing {
     let report = match &node.report {
         None => {
-            return Standing::Pending("no agent has reported from this node: does the agents' DaemonSet run there?".into());
+            return Standing::Pending(
+                "no agent has reported from this node: does the agents' DaemonSet run there?".into(),
+            );
         }
         Some(Err(error)) => {
-            return Standing::Degraded(format!("its DriftNode cannot be read: {error}; delete it, the agent writes it again"));
+            return Standing::Degraded(format!(
+                "its DriftNode cannot be read: {error}; delete it, the agent writes it again"
+            ));
         }
         Some(Ok(report)) => report,
     };
@@ -107,7 +112,8 @@ fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> St
     }
     if node.agents_ready == 0 {
         return Standing::Unattended(
-            "its agent's pod is not ready: what it left in the kernel goes on, and nothing is told; look at the pod".into(),
+            "its agent's pod is not ready: what it left in the kernel goes on, and nothing is told; look at the pod"
+                .into(),
         );
     }
     if report.backend == Some(Backend::None) {
@@ -120,14 +126,14 @@ fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> St
     }
     let applied = report.applied.as_ref();
     let content = applied.and_then(|applied| node.content_of(&applied.digest));
-    let applies = match (&policy.wording, content) {
+    let in_full = match (&policy.wording, content) {
         (Wording::Good(fragment), Some(content)) => content.has(fragment),
         _ => false,
     };
-    if let Some(problem) = figures.and_then(|figures| figures.problem.clone()).filter(|_| applies) {
+    if let Some(problem) = figures.and_then(|figures| figures.problem.clone()).filter(|_| in_full) {
         return Standing::Degraded(problem);
     }
-    if applies {
+    if in_full {
         return Standing::Enforcing;
     }
     let revision = node.observed.as_ref().map(|observed| observed.revision).unwrap_or_default();
@@ -224,7 +230,11 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 fn accepted(policy: &Policy, no_room: &[(&str, NoRoom)], kept: usize) -> Said {
     match &policy.wording {
         Wording::Refused(why) => {
-            let kept = if kept == 0 { String::new() } else { format!(" The wording that was accepted last stays in force on {kept} nodes.") };
+            let kept = if kept == 0 {
+                String::new()
+            } else {
+                format!(" The wording that was accepted last stays in force on {kept} nodes.")
+            };
             Said::new(ACCEPTED, "False", "Refused", format!("{}{kept}", cut_to(why, 900)))
         }
         Wording::Disabled => Said::new(ACCEPTED, "True", "Disabled", "it is in order, and spec.enabled is false"),
@@ -278,7 +288,11 @@ fn enforcing(policy: &Policy, counts: &NodeCounts) -> Said {
         }
         Wording::Good(_) => {
             let rest = counts.targeted - counts.enforcing;
-            say("False", "SomeNodes", &format!("{rest} of {} nodes do not apply it in full: see status.nodes.problems", counts.targeted))
+            say(
+                "False",
+                "SomeNodes",
+                &format!("{rest} of {} nodes do not apply it in full: see status.nodes.problems", counts.targeted),
+            )
         }
     }
 }
@@ -287,7 +301,8 @@ fn degraded(counts: &NodeCounts) -> Said {
     if counts.degraded == 0 {
         return Said::new(DEGRADED, "False", "AsAsked", "no node says that it cannot honour it");
     }
-    let message = format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
+    let message =
+        format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
     Said::new(DEGRADED, "True", "NodesCannot", message)
 }
 
@@ -318,4 +333,94 @@ pub fn only_figures_differ(one: &ContainerDriftPolicyStatus, two: &ContainerDrif
 #[must_use]
 pub fn condition<'a>(status: &'a ContainerDriftPolicyStatus, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Content;
+    use crate::objects::{Change, ConfigMapObject, PolicyObject};
+    use mooring_crd::{AppliedRules, ContainerDriftPolicySpec, RulesSource};
+    use mooring_policy::NodeDefaults;
+
+    fn policy(name: &str, generation: i64, status: ContainerDriftPolicyStatus) -> Change {
+        let spec = ContainerDriftPolicySpec { description: Some(generation.to_string()), ..Default::default() };
+        Change::Policy(Box::new(PolicyObject {
+            uid: Some(name.to_owned()),
+            created: Some(Timestamp::UNIX_EPOCH),
+            generation,
+            resource_version: "1".to_owned(),
+            spec: Ok(Box::new(spec)),
+            status,
+        }))
+    }
+
+    /// The operator writes what is due for `n`, and its agent, if it keeps up, says so.
+    fn go_on(index: &mut Index, agent: bool) {
+        index.plan();
+        let node = &index.nodes()["n"];
+        let content: Content = node.desired.clone().unwrap();
+        let revision = node.observed.as_ref().map_or(1, |observed| observed.revision + 1);
+        let rules = content.encode(revision).unwrap();
+        let applied = AppliedRules {
+            revision: i64::try_from(revision).unwrap(),
+            digest: rules.digest.clone(),
+            resource_version: None,
+            source: RulesSource::ConfigMap,
+        };
+        let map = ConfigMapObject {
+            uid: "m".to_owned(),
+            resource_version: revision.to_string(),
+            owner: Some("u".to_owned()),
+            labelled: true,
+            data: rules.into_data(),
+            ..ConfigMapObject::default()
+        };
+        index.apply("n", Change::ConfigMap(Box::new(map)));
+        if agent {
+            let report = DriftNodeStatus { applied: Some(applied), ..DriftNodeStatus::default() };
+            index.apply("n", Change::Report(Box::new(Ok(report))));
+        }
+    }
+
+    fn of(index: &Index, name: &str, second: i64) -> ContainerDriftPolicyStatus {
+        let (key, policy) = index.policy(name).unwrap();
+        status(index, key, policy, Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn another_policys_edit_moves_nothing_and_its_own_does() {
+        let mut index = Index::new(NodeDefaults::default());
+        index.apply("n", Change::Node { uid: "u".to_owned(), labels: [].into() });
+        index.apply("pod", Change::Agent { node: "n".to_owned(), ready: true });
+        for name in ["p", "q"] {
+            index.apply(name, policy(name, 1, ContainerDriftPolicyStatus::default()));
+        }
+        go_on(&mut index, true);
+        let before = of(&index, "p", 1);
+        assert_eq!(condition(&before, ENFORCING).unwrap().status, "True");
+        index.apply("p", policy("p", 1, before.clone()));
+        assert_eq!(of(&index, "p", 2), before, "the same, later");
+        index.apply("q", policy("q", 2, ContainerDriftPolicyStatus::default()));
+        go_on(&mut index, false);
+        assert_eq!(of(&index, "p", 3), before, "its agent is one behind, with the same wording of p");
+        assert_eq!(condition(&of(&index, "q", 3), ENFORCING).unwrap().reason, "SomeNodes");
+        index.apply("p", policy("p", 2, before.clone()));
+        go_on(&mut index, false);
+        let pending = of(&index, "p", 4);
+        let problem = &pending.nodes.as_ref().unwrap().problems[0].message;
+        assert!(problem.contains("applies revision 1") && problem.contains("not yet 3"), "{problem}");
+        let enforcing = condition(&pending, ENFORCING).unwrap();
+        assert_eq!((enforcing.status.as_str(), enforcing.last_transition_time.0.as_second()), ("False", 4));
+        assert_eq!(condition(&pending, ACCEPTED).unwrap().last_transition_time.0.as_second(), 1);
+        go_on(&mut index, true);
+        index.apply("pod", Change::Agent { node: "n".to_owned(), ready: false });
+        assert_eq!(of(&index, "p", 5).nodes.unwrap().unattended, 1);
+    }
+
+    #[test]
+    fn long_texts_are_cut_to_what_the_api_takes() {
+        assert_eq!(cut_to("äöü", 3), "äöü");
+        assert_eq!(cut_to("äöüß", 3), "äö…");
+    }
 }

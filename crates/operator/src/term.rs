@@ -13,19 +13,19 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use mooring_crd::access::NODES_NAMESPACE;
-use mooring_crd::{API_VERSION, ContainerDriftPolicyStatus, POLICY_KIND};
 use mooring_policy::NodeDefaults;
 use tokio::sync::mpsc;
 
-use crate::index::{Index, Notice, Policy, PolicyKey, Write};
+use crate::index::{Index, Node, Notice, PolicyKey, Write};
 use crate::leader::{Clock, Leadership};
 use crate::metrics::{Metrics, word};
 use crate::objects::{Change, Kind};
 use crate::queue::{Budget, Queue};
 use crate::retention::{Caps, Events, Surplus, Why};
-use crate::status::{ACCEPTED, DEGRADED, ENFORCING, condition, only_figures_differ, status};
+use crate::status::{only_figures_differ, status};
+use crate::tell::{Told, about_map, changes, reference};
 use crate::watch::{Said, watch_all};
-use crate::write::{Told, WriteError, Writer};
+use crate::write::{WriteError, Writer};
 
 /// Requests of a kind that are on their way at a time.
 const AT_ONCE: usize = 16;
@@ -60,7 +60,7 @@ pub struct Setting {
 
 /// Something that was written, or not.
 enum Done {
-    Map(String, Result<Option<ConfigMap>, WriteError>),
+    Map(String, Box<Result<Option<ConfigMap>, WriteError>>),
     Status(PolicyKey, Vec<Told>, Result<(), WriteError>),
     Trimmed(Surplus, Result<(), WriteError>),
     Told(Result<(), WriteError>),
@@ -193,9 +193,9 @@ impl Term<'_> {
         let now = self.now();
         match done {
             Done::Map(node, result) => {
-                self.count("ConfigMap", result.as_ref().err());
+                self.count("ConfigMap", (*result).as_ref().err());
                 let failed = result.is_err();
-                match result {
+                match *result {
                     // Sooner than the watch says it.
                     Ok(Some(map)) => self.index.apply(&node, Change::from(map)),
                     Ok(None) => {}
@@ -264,7 +264,7 @@ impl Term<'_> {
             return;
         }
         for node in planned {
-            if self.index.nodes().get(&node).is_none_or(crate::index::Node::is_settled) {
+            if self.index.nodes().get(&node).is_none_or(Node::is_settled) {
                 self.maps.remove(&node);
             } else {
                 self.maps.add(node, begun);
@@ -286,7 +286,7 @@ impl Term<'_> {
         // Without the lease nothing is begun, and everything stays due.
         while self.maps.doing() < AT_ONCE && self.setting.leadership.holds() {
             let Some(name) = self.maps.take_due(now) else { break };
-            let write = self.index.nodes().get(&name).and_then(crate::index::Node::write);
+            let write = self.index.nodes().get(&name).and_then(Node::write);
             let Some(write) = write else {
                 self.maps.ended(&name, false, now);
                 continue;
@@ -295,7 +295,7 @@ impl Term<'_> {
             let writer = &self.setting.writer;
             let work = async move {
                 let result = writer.config_map(&name, write).await;
-                Done::Map(name, result)
+                Done::Map(name, Box::new(result))
             };
             self.doing.push(work.boxed());
         }
@@ -357,26 +357,7 @@ impl Term<'_> {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        let (node, told) = match notice {
-            Notice::Edited(node) => (node, Told {
-                warning: true,
-                reason: "EditedByHand",
-                action: "Repair",
-                note: "it was edited by somebody else than the operator, and is written again: edit the ContainerDriftPolicy instead".to_owned(),
-            }),
-            Notice::Deleted(node) => (node, Told {
-                warning: true,
-                reason: "DeletedByHand",
-                action: "Repair",
-                note: "it was deleted while its node is there, and is written again".to_owned(),
-            }),
-            Notice::Foreign(node, to) => (node, Told {
-                warning: true,
-                reason: "NotOurs",
-                action: "Leave",
-                note: format!("it belongs to {to} and is not overwritten: the node of its name gets no rules until it is deleted"),
-            }),
-        };
+        let (node, told) = about_map(notice);
         tracing::warn!(node, reason = told.reason, "{}", told.note);
         let observed = self.index.nodes().get(node).and_then(|node| node.observed.as_ref());
         let about = ObjectReference {
@@ -408,44 +389,6 @@ impl Term<'_> {
         let work = async move { Done::Told(writer.tell(about, told, Timestamp::now()).await) };
         self.doing.push(work.boxed());
     }
-}
-
-fn reference(key: &PolicyKey, policy: &Policy) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(API_VERSION.to_owned()),
-        kind: Some(POLICY_KIND.to_owned()),
-        name: Some(key.1.to_string()),
-        uid: policy.uid.clone(),
-        ..ObjectReference::default()
-    }
-}
-
-/// What a person should know of a change of a policy's status.
-fn changes(before: &ContainerDriftPolicyStatus, now: &ContainerDriftPolicyStatus) -> Vec<Told> {
-    let reasons: [(&str, &str, bool, &'static str, &'static str); 4] = [
-        (ACCEPTED, "True", false, "Accepted", "Compile"),
-        (ACCEPTED, "False", true, "Refused", "Compile"),
-        (ENFORCING, "True", false, "InForce", "Apply"),
-        (DEGRADED, "True", true, "Degraded", "Apply"),
-    ];
-    let state = |status: &ContainerDriftPolicyStatus, kind: &str| {
-        condition(status, kind).map(|condition| condition.status.clone())
-    };
-    let edited = before.observed_generation != now.observed_generation;
-    let mut told = Vec::new();
-    for (kind, word, warning, reason, action) in reasons {
-        let Some(condition) = condition(now, kind).filter(|condition| condition.status == word) else { continue };
-        let changed = state(before, kind).as_deref() != Some(word);
-        // An edit is taken anew; that all is well again after a node was away is no news.
-        let news = match kind {
-            ACCEPTED => changed || edited,
-            _ => changed,
-        };
-        if news {
-            told.push(Told { warning, reason, action, note: condition.message.clone() });
-        }
-    }
-    told
 }
 
 fn say(node: &str, write: &Write) {

@@ -39,6 +39,7 @@ pub enum Said {
 }
 
 /// Watches everything, until the set is dropped.
+#[must_use]
 pub fn watch_all(client: &Client, to: &mpsc::Sender<(Kind, Said)>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let all = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);

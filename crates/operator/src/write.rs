@@ -17,6 +17,7 @@ use mooring_policy::NodeRulesError;
 
 use crate::index::Write;
 use crate::objects::MANAGED_BY;
+use crate::tell::Told;
 
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -181,19 +182,6 @@ impl Writer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         timely("an Event", api.create(&PostParams::default(), &event)).await.map(drop)
     }
-}
-
-/// What people are told in a Kubernetes Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// Whether something is wrong.
-    pub warning: bool,
-    /// Why, in a word.
-    pub reason: &'static str,
-    /// What the operator did or saw.
-    pub action: &'static str,
-    /// The same for people.
-    pub note: String,
 }
 
 fn object(

@@ -4,6 +4,7 @@
 //! the API server's to say.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
@@ -103,9 +104,12 @@ impl NodeRules {
 }
 
 fn digest_of(text: &str) -> String {
-    let hash = Sha256::digest(text);
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    let mut digest = String::from("sha256:");
+    for byte in Sha256::digest(text) {
+        // Writing to a String cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+    }
+    digest
 }
 
 #[cfg(test)]

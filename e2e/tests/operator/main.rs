@@ -7,3 +7,5 @@ mod faults;
 mod line;
 mod retention;
 mod rig;
+mod rights;
+mod scale;

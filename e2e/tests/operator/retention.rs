@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::rig::{Rig, eventually};
 
-fn event(namespace: &str, name: &str) -> Value {
+pub fn event(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "mooring.dev/v1alpha1", "kind": "DriftEvent", "metadata": {"name": name, "namespace": namespace},
         "spec": {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -30,6 +30,10 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Where the binary is that is built with these tests.
 fn program() -> PathBuf {
+    // The one that is shipped, where its size counts.
+    if let Some(path) = std::env::var_os("MOORING_OPERATOR") {
+        return path.into();
+    }
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent().and_then(Path::parent).unwrap().join("mooring-operator");
     assert!(path.exists(), "{} is missing: cargo build -p mooring-operator", path.display());
@@ -57,7 +61,12 @@ impl Rig {
         let cluster = CLUSTER.get_or_init(|| {
             let cluster = Cluster::start(Options::default()).unwrap();
             let kubectl = cluster.kubectl();
-            for folder in ["deploy/crds", "deploy/manifests/namespaces.yaml", "deploy/manifests/rbac.yaml", "deploy/manifests/admission.yaml"] {
+            for folder in [
+                "deploy/crds",
+                "deploy/manifests/namespaces.yaml",
+                "deploy/manifests/rbac.yaml",
+                "deploy/manifests/admission.yaml",
+            ] {
                 kubectl.run(&["apply", "-f", &repository(folder)]).unwrap();
             }
             kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
@@ -108,7 +117,8 @@ impl Rig {
     /// The names of all nodes' `ConfigMap`s.
     pub fn maps(&self) -> BTreeSet<String> {
         let list = self.kubectl.json(&["get", "configmaps", "-n", "mooring-nodes"]).unwrap();
-        let names = list["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
+        let names =
+            list["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
         names.filter(|name| name != "kube-root-ca.crt").collect()
     }
 
@@ -162,7 +172,8 @@ impl Rig {
     pub fn report(&self, node: &str, with: Value) {
         let rules = self.map(node).unwrap();
         let applied: Value = serde_json::from_str(rules["data"]["policies.json"].as_str().unwrap()).unwrap();
-        let object = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": node}, "spec": {}});
+        let object =
+            json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": node}, "spec": {}});
         self.kubectl.apply(&object.to_string()).unwrap();
         let mut status = json!({"backend": "BpfLsm", "applied": {
             "revision": applied["revision"], "digest": rules["data"]["digest"], "source": "ConfigMap",
@@ -215,6 +226,10 @@ pub struct Operator {
 }
 
 impl Operator {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
