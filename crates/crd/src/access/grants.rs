@@ -55,16 +55,16 @@ pub const GRANTS: &[Grant] = &[
     cluster(Enforcer, GROUP, "driftevents", &["get", "create", "update", "patch"], "what happened on its own node (admission); read before adding to the count of an earlier life"),
     cluster(Enforcer, EVENTS, "events", &["create", "patch"], "what people should know, for its own node (admission)"),
 
-    cluster(Operator, GROUP, "containerdriftpolicies", &["get", "list", "watch"], "the policies"),
-    cluster(Operator, GROUP, "containerdriftpolicies/status", &["update", "patch"], "what became of them"),
-    cluster(Operator, CORE, "nodes", &["get", "list", "watch"], "labels of nodes, and which there are"),
-    Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Operator, CORE, "configmaps", &["get", "list", "watch", "create", "update", "delete"], "one ConfigMap for each node") },
+    cluster(Operator, GROUP, "containerdriftpolicies", &["list", "watch"], "the policies"),
+    cluster(Operator, GROUP, "containerdriftpolicies/status", &["update"], "what became of them"),
+    cluster(Operator, CORE, "nodes", &["list", "watch"], "labels of nodes, and which there are"),
+    Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Operator, CORE, "configmaps", &["list", "watch", "create", "update", "delete"], "one ConfigMap for each node") },
     Grant { namespace: Some(SYSTEM_NAMESPACE), ..cluster(Operator, CORE, "pods", &["list", "watch"], "whether a node's agent is there") },
-    cluster(Operator, GROUP, "driftnodes", &["get", "list", "watch", "delete"], "what the nodes report; those of nodes that are gone"),
+    cluster(Operator, GROUP, "driftnodes", &["list", "watch"], "what the nodes report"),
     cluster(Operator, GROUP, "driftevents", &["list", "watch", "delete"], "retention"),
     Grant { namespace: Some(SYSTEM_NAMESPACE), ..cluster(Operator, COORDINATION, "leases", &["create"], "leader election; a name cannot be asked of what is not there yet") },
     Grant { namespace: Some(SYSTEM_NAMESPACE), name: Some(LEASE), ..cluster(Operator, COORDINATION, "leases", &["get", "update"], "leader election") },
-    cluster(Operator, EVENTS, "events", &["create", "patch"], "what people should know of a policy"),
+    cluster(Operator, EVENTS, "events", &["create"], "what people should know of a policy"),
 ];
 
 /// Service accounts, roles and bindings.
