@@ -78,7 +78,7 @@ cluster-up: ## A Kubernetes cluster on this machine, with guests as nodes: make 
 	@cargo build -q -p mooring-e2e --bin cluster
 	@$(CLUSTER) up --nodes $(NODES) --kernel $(KERNEL)
 
-cluster-env: ## What a shell needs for kubectl: eval "$$(make -s cluster-env)"
+cluster-env: ## What a shell needs for kubectl: eval "$(make -s cluster-env)"
 	@$(CLUSTER) env
 
 cluster-status: ## What of the cluster runs, and where its logs are

@@ -147,7 +147,7 @@ fn main() -> ExitCode {
 fn act(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.action {
         Action::Up { nodes, guests } => up(cli, *nodes, guests)?,
-        Action::Node { name, guest } => start(&Cluster::open(&cli.dir)?, name, guest)?,
+        Action::Node { name, guest } => start(&Cluster::open(&cli.dir)?, std::slice::from_ref(name), guest)?,
         Action::Kwok { count } => Cluster::open(&cli.dir)?.add_kwok_nodes(*count)?,
         Action::Status => status(&Cluster::open(&cli.dir)?)?,
         Action::Kubectl { arguments } => {
@@ -203,9 +203,8 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
 fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
     let options = Options { mirror: cli.mirror.as_deref().map(Mirror::at), ..Options::default() };
     let cluster = Cluster::up(&cli.dir, options)?;
-    for number in 1..=nodes {
-        start(&cluster, &format!("node{number}"), guests)?;
-    }
+    let names: Vec<String> = (1..=nodes).map(|number| format!("node{number}")).collect();
+    start(&cluster, &names, guests)?;
     let make = cli.dir.as_os_str() == DIR;
     let program = std::env::args().next().unwrap_or_default();
     let rest = format!(" --dir {}", cli.dir.display());
@@ -216,23 +215,35 @@ fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
         println!("    eval \"$({program} env{rest})\"");
     }
     println!("    kubectl get nodes");
-    println!("    kubectl run one --image=docker.io/library/busybox:test -- sleep 1000");
+    if nodes > 0 {
+        println!("    kubectl run one --image=docker.io/library/busybox:test -- sleep 1000");
+    }
     println!("    {program} --help{}", if make { "" } else { "                      # with --dir" });
     println!("    {}", if make { "make cluster-down".to_owned() } else { format!("{program} down{rest}") });
     Ok(())
 }
 
-fn start(cluster: &Cluster, name: &str, guest: &Guests) -> anyhow::Result<()> {
-    let options =
-        NodeOptions { memory: guest.memory, keeps_disk: guest.keeps_disk, ..NodeOptions::new(name, guest.kernel) };
+/// Boots nodes one after the other, and then waits for all.
+fn start(cluster: &Cluster, names: &[String], guest: &Guests) -> anyhow::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
     cluster.prepare_node(guest.kernel)?;
-    let booted = Step::begin(format!("{name}: booting with kernel {}", guest.kernel.name));
-    let node = cluster.start_node(&options)?;
-    booted.done();
-    let ready = Step::begin(format!("{name}: waiting until it is Ready"));
-    cluster.await_ready(&node)?;
-    ready.done();
-    load(&node, &guest.images)
+    let mut nodes = Vec::new();
+    for name in names {
+        let step = Step::begin(format!("{name}: booting with kernel {}", guest.kernel.name));
+        let options =
+            NodeOptions { memory: guest.memory, keeps_disk: guest.keeps_disk, ..NodeOptions::new(name, guest.kernel) };
+        nodes.push(cluster.start_node(&options)?);
+        step.done();
+    }
+    for node in nodes {
+        let step = Step::begin(format!("{}: waiting until it is Ready", node.name()));
+        cluster.await_ready(&node)?;
+        step.done();
+        load(&node, &guest.images)?;
+    }
+    Ok(())
 }
 
 fn load(node: &Node, images: &[PathBuf]) -> anyhow::Result<()> {

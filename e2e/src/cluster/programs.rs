@@ -172,6 +172,8 @@ impl Module {
         if cache::unchanged(&folder) {
             return Ok(folder);
         }
+        // Says what to install where there is none; `nice` below would not.
+        process::output(process::tool("go").arg("version"))?;
         let step = Step::begin(format!("{}: building with Go ({})", self.name, self.cold));
         let scratch = cache.scratch("go")?;
         let source = scratch.folder("source")?;
