@@ -5,5 +5,6 @@ read -r -d '' secret
 read -r -d '' command
 [ "$secret" = "$(</run/mooring/secret)" ] || exit 1
 cd /root || exit 1
-/usr/bin/bash -c "$command" 2>&1
+# Whoever accepted the connection ignores the end of its children, and what it starts would inherit that.
+env --default-signal /usr/bin/bash -c "$command" 2>&1
 printf '\n%s exit %d\n' "$secret" $?

@@ -210,7 +210,7 @@ fn a_guest_is_a_node() {
     let cluster = Cluster::start(Options::default()).unwrap();
     let admin = cluster.kubectl();
     let options = NodeOptions {
-        labels: vec![("pool".to_owned(), "general".to_owned())],
+        labels: [("pool".to_owned(), "general".to_owned())].into(),
         keeps_disk: true,
         ..NodeOptions::new("node1", "6.12".parse().unwrap())
     };
@@ -236,7 +236,10 @@ fn a_guest_is_a_node() {
     assert!(lsms.split(',').any(|lsm| lsm == "bpf"), "{lsms}");
     assert!(node.run(&["cat", "/proc/mounts"]).unwrap().contains(" /sys/fs/bpf bpf "));
     node.run(&["sh", "-c", "ls -d /sys/fs/cgroup/kubepods/besteffort/pod*/*"]).unwrap();
-    assert_eq!(node.exec(&["sh", "-c", "echo said; exit 7"]).unwrap().code, 7);
+    let ended = node.exec(&["sh", "-c", "echo said; exit 7"]).unwrap();
+    assert_eq!((ended.code, ended.output.as_str()), (7, "said\n"));
+    // A program that is tested here starts as an init system would start it.
+    assert_eq!(node.run(&["grep", "SigIgn", "/proc/self/status"]).unwrap(), "SigIgn:\t0000000000000000\n");
 
     // Its plug is pulled; what it had on its disk is there again.
     node.run(&["sh", "-c", "echo kept >/var/lib/kept && sync"]).unwrap();
@@ -250,5 +253,13 @@ fn a_guest_is_a_node() {
         let pod = admin.json(&["get", "pod", "program"]).unwrap();
         pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
     });
+
+    // Its Node is deleted, and another made under its name.
+    let uid = || admin.json(&["get", "node", "node1"]).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let before = uid();
+    admin.run(&["delete", "node", "node1"]).unwrap();
+    cluster.register_node(&node).unwrap();
+    cluster.await_ready(&node).unwrap();
+    assert_ne!(uid(), before);
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -216,7 +216,9 @@ fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
         println!("    eval \"$({program} env{rest})\"");
     }
     println!("    kubectl get nodes");
-    println!("    kubectl run one --image=docker.io/library/busybox:test -- sleep 1000");
+    if nodes > 0 {
+        println!("    kubectl run one --image=docker.io/library/busybox:test -- sleep 1000");
+    }
     println!("    {program} --help{}", if make { "" } else { "                      # with --dir" });
     println!("    {}", if make { "make cluster-down".to_owned() } else { format!("{program} down{rest}") });
     Ok(())

@@ -28,8 +28,8 @@ impl Kubectl {
     pub fn command(&self) -> Command {
         let mut command = process::tool(&self.program.to_string_lossy());
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        // Not in the home folder of whoever runs the tests.
-        command.env("KUBECACHEDIR", &self.cache).env_remove("KUBECONFIG");
+        // Nothing from or in the home folder of whoever runs the tests.
+        command.env("KUBECACHEDIR", &self.cache).env("KUBERC", "off").env_remove("KUBECONFIG");
         command
     }
 

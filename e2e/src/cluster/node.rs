@@ -4,6 +4,7 @@
 //! to it, one to the kubelet (for `kubectl logs` and `exec`), one to a service that runs commands as root. The API server
 //! takes a node's address from its Node object, so that is made here, as a cloud's controller would, before the kubelet joins.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub struct NodeOptions {
     /// The kernel's LSM list; `None` leaves it as shipped.
     pub lsm: Option<String>,
     /// Its labels, besides those that the kubelet gives it.
-    pub labels: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
     /// Files that are carried in.
     pub payload: Vec<Payload>,
     /// Whether what it writes below `/var/lib` survives its being switched off; costs a copy of a disk.
@@ -64,7 +65,7 @@ impl NodeOptions {
             kernel,
             memory: 2048,
             lsm: Some(LSM_WITH_BPF.to_owned()),
-            labels: Vec::new(),
+            labels: BTreeMap::new(),
             payload: Vec::new(),
             keeps_disk: false,
         }
@@ -75,6 +76,8 @@ impl NodeOptions {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
     name: String,
+    labels: BTreeMap<String, String>,
+    kubelet: u16,
     exec: u16,
     secret: String,
     qemu: Vec<String>,
@@ -133,12 +136,19 @@ impl Cluster {
         }
         let files = Files { kernel: &kernel.image(), root: &root, folder: &folder };
         let qemu = machine.arguments(&files);
-        let state = State { name: options.name.clone(), exec, secret: secret()?, qemu };
+        let state = State {
+            name: options.name.clone(),
+            labels: options.labels.clone(),
+            kubelet,
+            exec,
+            secret: secret()?,
+            qemu,
+        };
         let node = Node { state, record: self.home.path(control::RECORDS).join(&options.name), folder };
         let job = self.job(&node, options, &kernel.node_modules()?, kubelet, number)?;
         boot::write_initrd(&node.folder.join("initrd"), &kernel)?;
         boot::write_job(&node.folder.join("job"), &job)?;
-        self.register_node(&options.name, kubelet, &options.labels)?;
+        self.register_node(&node)?;
         self.switch_on(&node)?;
         let path = node.folder.join("node.json");
         fs::write(&path, json!(node.state).to_string()).map_err(vm::Error::io("write", &path))?;
@@ -226,16 +236,16 @@ impl Cluster {
         Ok(Job { command, environment, payload, ..Job::default() })
     }
 
-    /// Makes the Node that a guest's kubelet will find, with the address by which the API server reaches it. Also for a node
-    /// that was deleted, once its kubelet is to have one again.
+    /// Makes the Node that a guest's kubelet will find, with the address by which the API server reaches it. A test calls it to
+    /// make a Node again that it has deleted: no kubelet does so while it runs.
     ///
     /// # Errors
     /// When the API server refuses it.
-    fn register_node(&self, name: &str, kubelet: u16, labels: &[(String, String)]) -> Result<()> {
-        let labels: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+    pub fn register_node(&self, node: &Node) -> Result<()> {
+        let State { name, kubelet, labels, .. } = &node.state;
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
         let kubectl = self.kubectl();
-        kubectl.run_with(&["create", "-f", "-"], &node.to_string())?;
+        kubectl.run_with(&["create", "-f", "-"], &object.to_string())?;
         let status = json!({"status": {
             "addresses": [
                 {"type": "InternalIP", "address": "10.0.2.15"},
@@ -244,15 +254,8 @@ impl Cluster {
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet}},
         }});
-        kubectl.run(&[
-            "patch",
-            "node",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-            &status.to_string(),
-        ])?;
+        let patch = status.to_string();
+        kubectl.run(&["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &patch])?;
         Ok(())
     }
 
