@@ -50,9 +50,14 @@ impl NodeRules {
     /// # Errors
     /// When the policies cannot be written as JSON, which no policy does that was read from it.
     pub fn encode(policy: &NodePolicy) -> Result<Self, NodeRulesError> {
-        let policies = serde_json::to_string(policy)?;
+        Ok(Self::of(serde_json::to_string(policy)?))
+    }
+
+    /// What a node is handed, from a [`NodePolicy`] that was written as JSON already.
+    #[must_use]
+    pub fn of(policies: String) -> Self {
         let digest = digest_of(&policies);
-        Ok(Self { policies, digest })
+        Self { policies, digest }
     }
 
     /// The same as a `ConfigMap` has it.
@@ -75,11 +80,19 @@ impl NodeRules {
     /// # Errors
     /// When they are not, or cannot be read.
     pub fn decode(&self) -> Result<NodePolicy, NodeRulesError> {
+        Ok(serde_json::from_str(self.verified()?)?)
+    }
+
+    /// The policies as JSON, if they are what the digest says.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn verified(&self) -> Result<&str, NodeRulesError> {
         let found = digest_of(&self.policies);
         if found != self.digest {
             return Err(NodeRulesError::Digest { found, stated: self.digest.clone() });
         }
-        Ok(serde_json::from_str(&self.policies)?)
+        Ok(&self.policies)
     }
 
     /// What counts against [`MAX_BYTES`].
