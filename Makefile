@@ -12,7 +12,7 @@ CLUSTER := $(OUT)/debug/cluster
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit api gen gen-check vm vm-verdict vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit api gen gen-check vm vm-verdict vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-agent fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,11 @@ cluster-down: ## End the cluster
 test-cluster: ## Test the cluster itself, kwok too
 	@./scripts/setup cluster
 	cargo test -p mooring-e2e --test cluster -- --ignored --test-threads 1
+
+test-agent: build ## Test the agent in a cluster: against a real API server, and in a pod of a real node
+	@./scripts/setup cluster
+	cargo build -p mooring-node-enforcer --example api
+	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

@@ -36,8 +36,8 @@ struct Place {
     /// How to reach the API server; without it, as a pod does.
     #[arg(long, requires = "cluster")]
     kubeconfig: Option<PathBuf>,
-    /// The node's name in the cluster; without it, the environment's NODE_NAME.
-    #[arg(long, requires = "cluster")]
+    /// The node's name in the cluster.
+    #[arg(long, env = "NODE_NAME", required_if_eq("cluster", "true"))]
     node: Option<String>,
     /// Where the last good rules are kept, to enforce from without an API server.
     #[arg(long, requires = "cluster", default_value = "/var/lib/mooring")]
@@ -151,8 +151,7 @@ fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dy
 }
 
 fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownContainers) -> anyhow::Result<()> {
-    let named = place.node.or_else(|| std::env::var("NODE_NAME").ok()).filter(|name| !name.is_empty());
-    let Some(node) = named else {
+    let Some(node) = place.node.filter(|name| !name.is_empty()) else {
         bail!("the node's name is not known: give --node, or set NODE_NAME from spec.nodeName in the pod");
     };
     // Before any thread is made, so that none is ended by them.
