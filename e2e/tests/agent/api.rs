@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mooring_crd::access::Binary;
+use mooring_crd::access::grants::GRANTS;
 use mooring_e2e::cluster::{Cluster, Component, Kubectl};
 use serde_json::{Value, json};
 
@@ -80,6 +82,13 @@ impl Loop {
             .any(|line| line[what].as_array().is_some_and(|names| names.contains(&json!(name))))
     }
 
+    /// KiB that belong to no file.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     fn end(mut self) {
         self.tell("end");
         let begun = Instant::now();
@@ -136,6 +145,25 @@ fn event(namespace: &str, name: &str, count: i64, first: &str) -> String {
     format!("event {event}")
 }
 
+/// A policy with lists.
+fn listing(name: &str) -> Value {
+    let path = |kind: &str, number: usize| json!({"path": format!("/opt/{name}/{kind}-{number}")});
+    json!({
+        "scope": {"namespaceSelector": {"matchLabels": {"team": name}}},
+        "detect": {
+            "exceptions": (0..8).map(|number| path("excepted", number)).collect::<Vec<_>>(),
+            "prohibitedBinaries": (0..8).map(|number| path("prohibited", number)).collect::<Vec<_>>(),
+        },
+        "actions": {"prevent": true},
+    })
+}
+
+fn labelled_pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name, "tier": "backend", "pod-template-hash": "6f969cc5b5"}},
+        "spec": {"nodeName": "node1", "containers": [{"name": "main", "image": "x"}]}})
+}
+
 fn count_of(kubectl: &Kubectl, name: &str) -> Option<i64> {
     kubectl.json(&["get", "driftevent", name]).ok()?["status"]["count"].as_i64()
 }
@@ -146,6 +174,9 @@ fn rules_events_and_faults() {
     let cluster = start();
     let (admin, operator) = (cluster.kubectl(), operator(&cluster));
     node(&admin, "node1");
+    // Of an earlier Node of this name, as far as the agent can tell.
+    let left = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "node1"}, "spec": {}});
+    admin.apply(&left.to_string()).unwrap();
     let account = agent_of(&cluster, "node1");
     let state = State::new("rules");
     let mut agent = Loop::begin(&account, "node1", &state.0);
@@ -158,6 +189,8 @@ fn rules_events_and_faults() {
     agent.await_rules(5, "ConfigMap");
     assert!(agent.given().is_sorted());
     eventually("Ready", || condition(&admin, "node1", "Ready").is_some_and(|(status, ..)| status == "True"));
+    let owners = admin.json(&["get", "driftnode", "node1"]).unwrap()["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners[0]["kind"], "Node", "{owners}");
 
     // What was damaged is refused and told of, and the last good set stays.
     let map = admin.json(&["get", "configmap", "node1", "-n", "mooring-nodes"]).unwrap();
@@ -227,6 +260,20 @@ fn rules_events_and_faults() {
     });
     agent.end();
     nothing_denied(&cluster);
+    every_right_is_used(&cluster);
+}
+
+fn every_right_is_used(cluster: &Cluster) {
+    let requests = cluster.audit().unwrap();
+    for grant in GRANTS.iter().filter(|grant| grant.binary == Binary::Enforcer) {
+        for verb in grant.verbs {
+            let is_it = |request: &mooring_e2e::cluster::Request| {
+                request.user.ends_with(":mooring-enforcer")
+                    && (&request.verb, request.group.as_str(), request.resource.as_str()) == (&(*verb).to_owned(), grant.group, grant.resource)
+            };
+            assert!(requests.iter().any(is_it), "{verb} {} is granted and was never used", grant.resource);
+        }
+    }
 }
 
 fn nothing_denied(cluster: &Cluster) {
@@ -253,6 +300,18 @@ fn a_flood_stays_within_its_bounds_and_a_quiet_agent_writes_nothing() {
     eventually("what is wrong with the state folder", || {
         condition(&admin, "node1", "Degraded").is_some_and(|(_, reason, _)| reason == "StateNotKept")
     });
+    // 64 policies and 250 pods: what the process holds by itself, its program's pages apart (this is no release build).
+    let names: Vec<String> = (0..64).map(|number| format!("policy-{number}")).collect();
+    let full: Vec<(&str, Value)> = names.iter().map(|name| (name.as_str(), listing(name))).collect();
+    hand(&operator, "node1", 2, &full);
+    agent.await_rules(2, "ConfigMap");
+    let pods: Vec<Value> = (0..250).map(|number| labelled_pod(&format!("pod-{number}"))).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
+    eventually("250 pods", || admin.apply(&list).is_ok());
+    let held = agent.memory();
+    println!("with 250 pods and 64 policies: {held} KiB of its own");
+    assert!(held < 25 * 1024, "{held}");
+
     let begun = Instant::now();
     agent.tell("flood node1 default 100000");
     eventually("the exact counts", || {
