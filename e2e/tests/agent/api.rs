@@ -175,7 +175,8 @@ fn rules_events_and_faults() {
     let (admin, operator) = (cluster.kubectl(), operator(&cluster));
     node(&admin, "node1");
     // Of an earlier Node of this name, as far as the agent can tell.
-    let left = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "node1"}, "spec": {}});
+    let left =
+        json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "node1"}, "spec": {}});
     admin.apply(&left.to_string()).unwrap();
     let account = agent_of(&cluster, "node1");
     let state = State::new("rules");
@@ -249,11 +250,15 @@ fn rules_events_and_faults() {
     hand(&operator, "node1", 8, &[("p", prevents())]);
     agent.await_rules(8, "ConfigMap");
 
-    // A node that is made anew under its name owns the object.
+    agent.end();
+
+    // A node that is made anew under its name owns the object. Its agent's pod is a new one, with a token of its own: the old one's
+    // ends with the Node that it was bound to.
     admin.run(&["delete", "node", "node1"]).unwrap();
     eventually("the object's end", || admin.run(&["get", "driftnode", "node1"]).is_err());
     node(&admin, "node1");
     hand(&operator, "node1", 9, &[("p", prevents())]);
+    let agent = Loop::begin(&agent_of(&cluster, "node1"), "node1", &state.0);
     agent.await_rules(9, "ConfigMap");
     eventually("a DriftNode again", || {
         condition(&admin, "node1", "Ready").is_some_and(|(status, ..)| status == "True")
@@ -269,7 +274,8 @@ fn every_right_is_used(cluster: &Cluster) {
         for verb in grant.verbs {
             let is_it = |request: &mooring_e2e::cluster::Request| {
                 request.user.ends_with(":mooring-enforcer")
-                    && (&request.verb, request.group.as_str(), request.resource.as_str()) == (&(*verb).to_owned(), grant.group, grant.resource)
+                    && (&request.verb, request.group.as_str(), request.resource.as_str())
+                        == (&(*verb).to_owned(), grant.group, grant.resource)
             };
             assert!(requests.iter().any(is_it), "{verb} {} is granted and was never used", grant.resource);
         }
