@@ -12,7 +12,7 @@ CLUSTER := $(OUT)/debug/cluster
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api test-operator fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -99,6 +99,11 @@ test-operator: ## Test the operator against a control plane: one test by TEST=NA
 	@./scripts/setup cluster
 	cargo build -p mooring-operator
 	cargo test -p mooring-e2e --test operator -- --ignored --test-threads 1 --skip scale $(filter-out all,$(TEST))
+
+test-agent: build ## Test the agent in a cluster: against a real API server, and in a pod of a real node
+	@./scripts/setup cluster
+	cargo build -p mooring-node-enforcer --example api
+	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

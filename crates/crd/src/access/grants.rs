@@ -50,9 +50,9 @@ pub const GRANTS: &[Grant] = &[
     cluster(Enforcer, CORE, "namespaces", &["list", "watch"], "labels of namespaces"),
     cluster(Enforcer, CORE, "nodes", &["get"], "the uid of its own Node, which owns its DriftNode"),
     Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Enforcer, CORE, "configmaps", &["get", "watch"], "its own node's rules, by name") },
-    cluster(Enforcer, GROUP, "driftnodes", &["get", "create", "update", "patch"], "its own DriftNode (admission)"),
-    cluster(Enforcer, GROUP, "driftnodes/status", &["update", "patch"], "its own DriftNode (admission)"),
-    cluster(Enforcer, GROUP, "driftevents", &["get", "create", "update", "patch"], "what happened on its own node (admission); read before adding to the count of an earlier life"),
+    cluster(Enforcer, GROUP, "driftnodes", &["get", "create", "patch"], "its own DriftNode (admission); patch gives it to a Node that was made anew"),
+    cluster(Enforcer, GROUP, "driftnodes/status", &["update"], "its own DriftNode (admission)"),
+    cluster(Enforcer, GROUP, "driftevents", &["get", "create", "patch"], "what happened on its own node (admission); get adds to the count of an earlier life"),
     cluster(Enforcer, EVENTS, "events", &["create", "patch"], "what people should know, for its own node (admission)"),
 
     cluster(Operator, GROUP, "containerdriftpolicies", &["list", "watch"], "the policies"),
