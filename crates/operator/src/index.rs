@@ -131,8 +131,9 @@ impl Node {
         let Some(observed) = &self.observed else {
             return Some(Write::Create { owner: uid.clone(), revision, content });
         };
-        let right =
-            observed.content.as_ref() == Some(&content) && observed.owner.as_ref() == Some(uid) && observed.labelled;
+        let right = observed.content.as_ref() == Some(&content)
+            && observed.owner.as_ref() == Some(uid)
+            && observed.labelled;
         if right || observed.foreign.is_some() {
             return None;
         }
@@ -402,8 +403,12 @@ impl Index {
             node.desired = None;
         }
         node.uid = Some(uid);
-        let matching: BTreeSet<PolicyKey> =
-            self.policies.iter().filter(|(_, policy)| policy.concerns(&labels)).map(|(key, _)| key.clone()).collect();
+        let matching: BTreeSet<PolicyKey> = self
+            .policies
+            .iter()
+            .filter(|(_, policy)| policy.concerns(&labels))
+            .map(|(key, _)| key.clone())
+            .collect();
         self.dirty_policies.extend(node.matching.iter().chain(&matching).cloned());
         node.labels = labels;
         node.matching = matching;
