@@ -63,7 +63,7 @@ enum Command {
         /// How events are printed; text on a terminal, else json.
         #[arg(short, long, conflicts_with = "cluster")]
         output: Option<Format>,
-        /// Take the rules from the node's `ConfigMap`, and write DriftEvents, Events and the DriftNode.
+        /// Take the rules from the API server, and tell it what happens on this node.
         #[arg(long)]
         cluster: bool,
         #[command(flatten)]

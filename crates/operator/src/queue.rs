@@ -44,8 +44,7 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// A key that is due and for which nothing is being done; now it is.
     pub fn take_due(&mut self, now: Duration) -> Option<K> {
-        let found =
-            self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, key)| !self.doing.contains(key))?.clone();
+        let found = self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, key)| !self.doing.contains(key))?.clone();
         self.due.remove(&found);
         self.when.remove(&found.1);
         self.doing.insert(found.1.clone());

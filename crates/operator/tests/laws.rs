@@ -41,8 +41,7 @@ fn fragment(fragments: &mut Fragments, name: &str, seed: usize, paths: usize) ->
 fn content_is_byte_for_byte_what_the_policy_crate_writes() {
     let mut fragments = Fragments::default();
     let entries: Vec<_> = (0..3).map(|n| entry(&format!("p{n}"), spec(n, n, Some(1)))).collect();
-    let policy =
-        NodePolicy { revision: 7, defaults: NodeDefaults { volume_binaries: true }, policies: entries.clone() };
+    let policy = NodePolicy { revision: 7, defaults: NodeDefaults { volume_binaries: true }, policies: entries.clone() };
     let defaults = policy.defaults;
     let content = Content {
         defaults,
@@ -131,8 +130,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0_u8..5, 0_usize..9, proptest::option::of(0_u8..2), any::<bool>())
-            .prop_map(|(p, s, pool, e)| Step::Policy(p, s, pool, e)),
+        (0_u8..5, 0_usize..9, proptest::option::of(0_u8..2), any::<bool>()).prop_map(|(p, s, pool, e)| Step::Policy(p, s, pool, e)),
         (0_u8..5).prop_map(Step::NoPolicy),
         (0_u8..4, 0_u8..2).prop_map(|(n, pool)| Step::Node(n, pool)),
         (0_u8..4).prop_map(Step::NoNode),

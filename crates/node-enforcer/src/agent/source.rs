@@ -21,7 +21,7 @@ const SETTLE_MOST: Duration = Duration::from_millis(500);
 pub struct Rules {
     /// What comes into force.
     pub set: RuleSet,
-    /// Where the set came from, as its DriftNode says it; nothing without a cluster.
+    /// Where the set came from, as its `DriftNode` says it; nothing without a cluster.
     pub stamp: Option<mooring_crd::AppliedRules>,
     /// Policies of the set that this node refuses. They do not affect the others.
     pub refused: Vec<Refusal>,

@@ -130,15 +130,12 @@ impl Mailbox {
             if problems.get(about) == problem.as_ref() {
                 return false;
             }
-            match problem {
-                Some(problem) => {
-                    eprintln!("{about}: {problem}");
-                    problems.insert(about, problem);
-                }
-                None => {
-                    eprintln!("{about}: well again");
-                    problems.remove(about);
-                }
+            if let Some(problem) = problem {
+                eprintln!("{about}: {problem}");
+                problems.insert(about, problem);
+            } else {
+                eprintln!("{about}: well again");
+                problems.remove(about);
             }
             true
         });

@@ -104,14 +104,13 @@ impl Writer<'_> {
 
     async fn write(&mut self, mut status: DriftNodeStatus) -> Result<(), kube::Error> {
         let api: Api<DriftNode> = Api::all(self.client.clone());
-        let mut node = match self.there.take() {
-            Some(there) => there,
-            None => {
-                let found = self.find(&api).await?;
-                // An earlier agent's conditions hold on.
-                keep_times(&mut status, found.status.as_ref());
-                found
-            }
+        let mut node = if let Some(there) = self.there.take() {
+            there
+        } else {
+            let found = self.find(&api).await?;
+            // An earlier agent's conditions hold on.
+            keep_times(&mut status, found.status.as_ref());
+            found
         };
         if node.status.as_ref() == Some(&status) {
             self.there = Some(node);
