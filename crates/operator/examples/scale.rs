@@ -60,9 +60,8 @@ fn policy(number: usize, generation: i64) -> Change {
 }
 
 fn node(number: usize) -> Change {
-    let mut labels: std::collections::BTreeMap<String, String> = (0..12)
-        .map(|n| (format!("feature-{n}.node.kubernetes.io/present"), "true".to_owned()))
-        .collect();
+    let mut labels: std::collections::BTreeMap<String, String> =
+        (0..12).map(|n| (format!("feature-{n}.node.kubernetes.io/present"), "true".to_owned())).collect();
     labels.insert("kubernetes.io/hostname".to_owned(), format!("node-{number}.example.internal"));
     labels.insert("pool".to_owned(), (number % POOLS).to_string());
     labels.insert("topology.kubernetes.io/zone".to_owned(), (number % 3).to_string());

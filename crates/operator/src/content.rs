@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use mooring_crd::{FieldError, LabelSelector, Scope};
+use mooring_crd::{FieldError, Scope};
 use mooring_policy::limits::MAX_PATHS;
 use mooring_policy::node_rules::MAX_BYTES;
 use mooring_policy::select::{Labels, in_scope};
@@ -22,7 +22,7 @@ const FRAME: usize = 256;
 pub struct Fragment {
     name: String,
     uid: Option<String>,
-    selector: Option<LabelSelector>,
+    nodes: NodeScope,
     paths: Vec<ListPath>,
     json: Box<RawValue>,
 }
@@ -49,7 +49,7 @@ impl Fragment {
     /// Whether it concerns a node with these labels.
     #[must_use]
     pub fn concerns(&self, labels: &Labels) -> bool {
-        concerns(self.selector.as_ref(), labels)
+        self.nodes.concerns(labels)
     }
 }
 
@@ -59,12 +59,22 @@ impl fmt::Debug for Fragment {
     }
 }
 
-/// Whether a `nodeSelector` selects a node with these labels.
-#[must_use]
-pub fn concerns(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
-    let Some(selector) = selector else { return true };
-    let scope = Scope { node_selector: Some(selector.clone()), ..Scope::default() };
-    in_scope(&scope, &Workload { node_labels: Some(labels), ..Workload::default() })
+/// Which nodes a policy concerns: of its scope, the `nodeSelector` only.
+#[derive(Clone, Debug, Default)]
+pub struct NodeScope(Scope);
+
+impl NodeScope {
+    /// Of a policy's scope.
+    #[must_use]
+    pub fn of(scope: &Scope) -> Self {
+        Self(Scope { node_selector: scope.node_selector.clone(), ..Scope::default() })
+    }
+
+    /// Whether a node with these labels is one of them.
+    #[must_use]
+    pub fn concerns(&self, labels: &Labels) -> bool {
+        in_scope(&self.0, &Workload { node_labels: Some(labels), ..Workload::default() })
+    }
 }
 
 /// Why there is no fragment of a policy.
@@ -104,7 +114,7 @@ impl Fragments {
             return Ok(Some(known.clone()));
         }
         let (name, uid) = (entry.name.clone(), entry.uid.clone());
-        let selector = entry.spec.scope.node_selector.clone();
+        let nodes = NodeScope::of(&entry.spec.scope);
         let compiled = NodePolicy { revision: 0, defaults, policies: vec![entry] }.compile();
         if let Some(refusal) = compiled.refused.into_iter().next() {
             return Err(FragmentError::Refused(refusal.errors));
@@ -114,7 +124,7 @@ impl Fragments {
         }
         let paths = compiled.rules.paths().map(|(path, _)| path.clone()).collect();
         let json = RawValue::from_string(text.clone())?;
-        let fragment = Arc::new(Fragment { name, uid, selector, paths, json });
+        let fragment = Arc::new(Fragment { name, uid, nodes, paths, json });
         self.sweep();
         self.by_text.insert(text.into(), fragment.clone());
         Ok(Some(fragment))

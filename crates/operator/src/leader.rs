@@ -121,9 +121,8 @@ impl Candidate {
         let now = self.leadership.clock.now();
         let found = self.api.get_opt(LEASE).await?;
         // When the answer came, or later: nobody renewed it after that as far as is known.
-        self.seen = found.map(|object| {
-            Seen::look(self.seen.take(), lease(&object, self.duration), self.leadership.clock.now())
-        });
+        self.seen = found
+            .map(|object| Seen::look(self.seen.take(), lease(&object, self.duration), self.leadership.clock.now()));
         let decision = decide(self.seen.as_ref(), &self.me, self.leadership.clock.now());
         if decision != Decision::Renew {
             self.acquired = Some(Timestamp::now());

@@ -1,6 +1,5 @@
 //! What the operator counts. Labels come from closed sets.
 
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

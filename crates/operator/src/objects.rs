@@ -33,8 +33,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Policy, Self::Node, Self::ConfigMap, Self::Report, Self::Agent, Self::Event];
+    pub const ALL: [Self; 6] = [Self::Policy, Self::Node, Self::ConfigMap, Self::Report, Self::Agent, Self::Event];
 
     /// What it is called in the log and in metrics.
     #[must_use]
@@ -159,7 +158,8 @@ impl From<ConfigMap> for Change {
                 foreign = Some(format!("{} {}", reference.kind, reference.name));
             }
         }
-        let labelled = metadata.labels.is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1));
+        let labelled =
+            metadata.labels.is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1));
         Self::ConfigMap(Box::new(ConfigMapObject {
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
@@ -194,7 +194,8 @@ impl From<PartialObjectMeta<DriftEvent>> for Change {
     fn from(event: PartialObjectMeta<DriftEvent>) -> Self {
         let metadata = event.metadata;
         // Who counts writes: the last time of any manager's is that of the last count.
-        let managed = metadata.managed_fields.iter().flatten().filter_map(|fields| fields.time.as_ref()).map(|time| time.0);
+        let managed =
+            metadata.managed_fields.iter().flatten().filter_map(|fields| fields.time.as_ref()).map(|time| time.0);
         let written = managed.chain(created(&metadata)).max().unwrap_or(Timestamp::UNIX_EPOCH);
         Self::Event(EventObject { uid: metadata.uid.unwrap_or_default(), written })
     }

@@ -92,7 +92,8 @@ impl Events {
         // How many are left in each namespace, oldest first.
         let mut left: Vec<Vec<&str>> = Vec::new();
         for events in self.by_namespace.values() {
-            let expired = |written: &Timestamp| now.duration_since(*written).unsigned_abs() > caps.time_to_live && now > *written;
+            let expired =
+                |written: &Timestamp| now.duration_since(*written).unsigned_abs() > caps.time_to_live && now > *written;
             let (old, young): (Vec<_>, Vec<_>) = events.iter().partition(|(written, _)| expired(written));
             surplus.extend(old.iter().filter_map(|(_, key)| self.say(key, Why::Expired)));
             let beyond = young.len().saturating_sub(caps.namespace);
@@ -124,7 +125,8 @@ impl Events {
     /// When the next event expires.
     #[must_use]
     pub fn next_expiry(&self, caps: Caps) -> Option<Timestamp> {
-        let oldest = self.by_namespace.values().filter_map(|events| events.first()).map(|(written, _)| *written).min()?;
+        let oldest =
+            self.by_namespace.values().filter_map(|events| events.first()).map(|(written, _)| *written).min()?;
         oldest.checked_add(caps.time_to_live).ok()
     }
 }

@@ -43,7 +43,8 @@ pub fn status(index: &Index, key: &PolicyKey, policy: &Policy, now: Timestamp) -
             sums.add(figures);
         }
         if let Wording::Refused(_) = policy.wording {
-            let holds = node.desired.as_ref().is_some_and(|content| content.of_policy(name, policy.uid.as_deref()).is_some());
+            let holds =
+                node.desired.as_ref().is_some_and(|content| content.of_policy(name, policy.uid.as_deref()).is_some());
             kept += usize::from(holds);
         }
         if node.has_policy(key) {
@@ -95,10 +96,14 @@ fn figures<'a>(node: &'a Node, policy: &str) -> Option<&'a PolicyFigures> {
 fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> Standing {
     let report = match &node.report {
         None => {
-            return Standing::Pending("no agent has reported from this node: does the agents' DaemonSet run there?".into());
+            return Standing::Pending(
+                "no agent has reported from this node: does the agents' DaemonSet run there?".into(),
+            );
         }
         Some(Err(error)) => {
-            return Standing::Degraded(format!("its DriftNode cannot be read: {error}; delete it, the agent writes it again"));
+            return Standing::Degraded(format!(
+                "its DriftNode cannot be read: {error}; delete it, the agent writes it again"
+            ));
         }
         Some(Ok(report)) => report,
     };
@@ -107,7 +112,8 @@ fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> St
     }
     if node.agents_ready == 0 {
         return Standing::Unattended(
-            "its agent's pod is not ready: what it left in the kernel goes on, and nothing is told; look at the pod".into(),
+            "its agent's pod is not ready: what it left in the kernel goes on, and nothing is told; look at the pod"
+                .into(),
         );
     }
     if report.backend == Some(Backend::None) {
@@ -224,7 +230,11 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 fn accepted(policy: &Policy, no_room: &[(&str, NoRoom)], kept: usize) -> Said {
     match &policy.wording {
         Wording::Refused(why) => {
-            let kept = if kept == 0 { String::new() } else { format!(" The wording that was accepted last stays in force on {kept} nodes.") };
+            let kept = if kept == 0 {
+                String::new()
+            } else {
+                format!(" The wording that was accepted last stays in force on {kept} nodes.")
+            };
             Said::new(ACCEPTED, "False", "Refused", format!("{}{kept}", cut_to(why, 900)))
         }
         Wording::Disabled => Said::new(ACCEPTED, "True", "Disabled", "it is in order, and spec.enabled is false"),
@@ -278,7 +288,11 @@ fn enforcing(policy: &Policy, counts: &NodeCounts) -> Said {
         }
         Wording::Good(_) => {
             let rest = counts.targeted - counts.enforcing;
-            say("False", "SomeNodes", &format!("{rest} of {} nodes do not apply it in full: see status.nodes.problems", counts.targeted))
+            say(
+                "False",
+                "SomeNodes",
+                &format!("{rest} of {} nodes do not apply it in full: see status.nodes.problems", counts.targeted),
+            )
         }
     }
 }
@@ -287,7 +301,8 @@ fn degraded(counts: &NodeCounts) -> Said {
     if counts.degraded == 0 {
         return Said::new(DEGRADED, "False", "AsAsked", "no node says that it cannot honour it");
     }
-    let message = format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
+    let message =
+        format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
     Said::new(DEGRADED, "True", "NodesCannot", message)
 }
 

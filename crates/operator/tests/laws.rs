@@ -41,7 +41,8 @@ fn fragment(fragments: &mut Fragments, name: &str, seed: usize, paths: usize) ->
 fn content_is_byte_for_byte_what_the_policy_crate_writes() {
     let mut fragments = Fragments::default();
     let entries: Vec<_> = (0..3).map(|n| entry(&format!("p{n}"), spec(n, n, Some(1)))).collect();
-    let policy = NodePolicy { revision: 7, defaults: NodeDefaults { volume_binaries: true }, policies: entries.clone() };
+    let policy =
+        NodePolicy { revision: 7, defaults: NodeDefaults { volume_binaries: true }, policies: entries.clone() };
     let defaults = policy.defaults;
     let content = Content {
         defaults,
@@ -130,7 +131,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0_u8..5, 0_usize..9, proptest::option::of(0_u8..2), any::<bool>()).prop_map(|(p, s, pool, e)| Step::Policy(p, s, pool, e)),
+        (0_u8..5, 0_usize..9, proptest::option::of(0_u8..2), any::<bool>())
+            .prop_map(|(p, s, pool, e)| Step::Policy(p, s, pool, e)),
         (0_u8..5).prop_map(Step::NoPolicy),
         (0_u8..4, 0_u8..2).prop_map(|(n, pool)| Step::Node(n, pool)),
         (0_u8..4).prop_map(Step::NoNode),
@@ -378,4 +380,22 @@ proptest! {
         }
         prop_assert!(all.surplus(now, caps).is_empty());
     }
+}
+
+#[test]
+fn what_was_refused_and_is_then_disabled_goes_out_of_force() {
+    let mut index = Index::new(NodeDefaults::default());
+    let mut world = World::default();
+    world.step(&Step::Node(0, 0), &mut index);
+    let in_force = |index: &Index| index.nodes()["n0"].desired.as_ref().unwrap().fragments.len();
+    let mut edit = |index: &mut Index, generation, change: fn(&mut ContainerDriftPolicySpec)| {
+        let mut spec = spec(1, 1, None);
+        change(&mut spec);
+        index.apply("p", policy_object("p", generation, spec));
+        world.settle(index);
+        in_force(index)
+    };
+    assert_eq!(edit(&mut index, 1, |_| {}), 1);
+    assert_eq!(edit(&mut index, 2, |spec| spec.detect.drifted_scripts = true), 1, "the last good one");
+    assert_eq!(edit(&mut index, 3, |spec| spec.enabled = false), 0);
 }

@@ -111,7 +111,9 @@ fn of_two_operators_one_leads_and_a_frozen_one_rolls_nothing_back() {
         eventually(&format!("{} to lead", other.1), || other.0.leads());
         rig.policy("p", json!({"description": format!("{round} and more")}));
         let latest = |node: &str| {
-            rig.rules(node).is_some_and(|rules| rules.policies.iter().any(|p| p.spec.description == Some(format!("{round} and more"))))
+            rig.rules(node).is_some_and(|rules| {
+                rules.policies.iter().any(|p| p.spec.description == Some(format!("{round} and more")))
+            })
         };
         eventually("the edit on every node", || (0..20).all(|number| latest(&format!("n{number}"))));
         leader.0.signal(Signal::SIGCONT);
@@ -202,7 +204,8 @@ fn objects_that_are_stored_and_cannot_be_read_stop_nothing() {
     let kinds = ["containerdriftpolicies", "driftnodes"].map(|plural| format!("{plural}.mooring.dev"));
     let definitions: Vec<Value> = kinds.iter().map(|name| rig.kubectl.json(&["get", "crd", name]).unwrap()).collect();
     let put = |definition: &Value, schema: Value| {
-        let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]).to_string();
+        let patch =
+            json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]).to_string();
         let name = definition["metadata"]["name"].as_str().unwrap();
         rig.kubectl.run(&["patch", "crd", name, "--type=json", "-p", &patch]).unwrap();
     };
@@ -217,7 +220,8 @@ fn objects_that_are_stored_and_cannot_be_read_stop_nothing() {
     eventually("a definition that asks for nothing", || {
         rig.kubectl.apply(&policy("broken", broken.clone()).to_string()).is_ok()
     });
-    let node = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "n1"}, "spec": {}});
+    let node =
+        json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "n1"}, "spec": {}});
     rig.kubectl.apply(&node.to_string()).unwrap();
     let status = json!({"status": {"backend": "Magic"}}).to_string();
     rig.kubectl.run(&["patch", "driftnode", "n1", "--subresource=status", "--type=merge", "-p", &status]).unwrap();
@@ -235,7 +239,8 @@ fn objects_that_are_stored_and_cannot_be_read_stop_nothing() {
     assert!(problems[0]["message"].as_str().unwrap().contains("cannot be read"), "{problems}");
     // The API server may or may not take a status beside such a spec; if not, the log says so.
     eventually("what becomes of it", || {
-        let told = rig.kubectl.json(&["get", "cdp", "broken"]).unwrap()["status"]["conditions"][0]["reason"] == "Refused";
+        let told =
+            rig.kubectl.json(&["get", "cdp", "broken"]).unwrap()["status"]["conditions"][0]["reason"] == "Refused";
         told || operator.log().contains("status of policy broken")
     });
     rig.kubectl.run(&["delete", "cdp", "broken"]).unwrap();

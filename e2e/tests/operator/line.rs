@@ -21,7 +21,10 @@ fn a_policy_reaches_the_nodes_that_it_concerns_and_no_other() {
 
     // An edit, with the next revision; the other node has nothing of it.
     let other = rig.map("other-1").unwrap();
-    rig.policy("p", json!({"scope": {"nodeSelector": {"matchLabels": {"pool": "general"}}}, "actions": {"prevent": true}}));
+    rig.policy(
+        "p",
+        json!({"scope": {"nodeSelector": {"matchLabels": {"pool": "general"}}}, "actions": {"prevent": true}}),
+    );
     eventually("the edit", || rig.rules("general-1").is_some_and(|rules| rules.policies[0].spec.actions.prevent));
     assert_eq!(rig.rules("general-1").unwrap().revision, rules.revision + 1);
     assert_eq!(rig.map("other-1").unwrap(), other);
@@ -65,7 +68,8 @@ fn the_status_says_what_the_nodes_do() {
     rig.await_condition("p", "Enforcing", "False", "SomeNodes");
     rig.await_policies("n1", &["p"]);
     rig.await_policies("n2", &["p"]);
-    let figures = |violations: i64| json!({"policies": [{"name": "p", "matched": 3, "protected": 2, "violations": violations}]});
+    let figures =
+        |violations: i64| json!({"policies": [{"name": "p", "matched": 3, "protected": 2, "violations": violations}]});
     for node in ["n1", "n2"] {
         rig.agent(node, true);
         rig.report(node, figures(5));
@@ -73,10 +77,22 @@ fn the_status_says_what_the_nodes_do() {
     rig.await_condition("p", "Enforcing", "True", "AllNodes");
     eventually("the figures", || {
         let line = rig.kubectl.run(&["get", "cdp", "p", "--no-headers"]).unwrap();
-        line.split_whitespace().eq(["p", "Medium", "false", "2/2", "4/6", "10", "True", line.split_whitespace().last().unwrap()])
+        line.split_whitespace().eq([
+            "p",
+            "Medium",
+            "false",
+            "2/2",
+            "4/6",
+            "10",
+            "True",
+            line.split_whitespace().last().unwrap(),
+        ])
     });
     let status = rig.kubectl.json(&["get", "cdp", "p"]).unwrap()["status"].clone();
-    assert_eq!(status["nodes"], json!({"targeted": 2, "enforcing": 2, "degraded": 0, "unattended": 0, "summary": "2/2"}));
+    assert_eq!(
+        status["nodes"],
+        json!({"targeted": 2, "enforcing": 2, "degraded": 0, "unattended": 0, "summary": "2/2"})
+    );
     assert_eq!(status["observedGeneration"], 1);
     assert!(status["revision"].as_i64().unwrap() > 0, "{status}");
     eventually("the Event", || rig.told("ContainerDriftPolicy", "p").contains(&"InForce".to_owned()));
@@ -101,7 +117,8 @@ fn the_status_says_what_the_nodes_do() {
         status["nodes"]["unattended"] == 1 && status["nodes"]["problems"][0]["node"] == "n2"
     });
     rig.agent("n2", true);
-    let problem = json!({"policies": [{"name": "p", "matched": 3, "protected": 0, "violations": 5, "problem": "no overlay"}]});
+    let problem =
+        json!({"policies": [{"name": "p", "matched": 3, "protected": 0, "violations": 5, "problem": "no overlay"}]});
     rig.report("n2", problem);
     rig.await_condition("p", "Degraded", "True", "NodesCannot");
     let status = rig.kubectl.json(&["get", "cdp", "p"]).unwrap()["status"].clone();

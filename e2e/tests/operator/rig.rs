@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -61,7 +61,12 @@ impl Rig {
         let cluster = CLUSTER.get_or_init(|| {
             let cluster = Cluster::start(Options::default()).unwrap();
             let kubectl = cluster.kubectl();
-            for folder in ["deploy/crds", "deploy/manifests/namespaces.yaml", "deploy/manifests/rbac.yaml", "deploy/manifests/admission.yaml"] {
+            for folder in [
+                "deploy/crds",
+                "deploy/manifests/namespaces.yaml",
+                "deploy/manifests/rbac.yaml",
+                "deploy/manifests/admission.yaml",
+            ] {
                 kubectl.run(&["apply", "-f", &repository(folder)]).unwrap();
             }
             kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
@@ -112,7 +117,8 @@ impl Rig {
     /// The names of all nodes' `ConfigMap`s.
     pub fn maps(&self) -> BTreeSet<String> {
         let list = self.kubectl.json(&["get", "configmaps", "-n", "mooring-nodes"]).unwrap();
-        let names = list["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
+        let names =
+            list["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
         names.filter(|name| name != "kube-root-ca.crt").collect()
     }
 
@@ -166,7 +172,8 @@ impl Rig {
     pub fn report(&self, node: &str, with: Value) {
         let rules = self.map(node).unwrap();
         let applied: Value = serde_json::from_str(rules["data"]["policies.json"].as_str().unwrap()).unwrap();
-        let object = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": node}, "spec": {}});
+        let object =
+            json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": node}, "spec": {}});
         self.kubectl.apply(&object.to_string()).unwrap();
         let mut status = json!({"backend": "BpfLsm", "applied": {
             "revision": applied["revision"], "digest": rules["data"]["digest"], "source": "ConfigMap",

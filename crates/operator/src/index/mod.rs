@@ -3,17 +3,22 @@
 //! `apply`, `delete` and `reset` take what the watches say, in any order; [`Index::plan`] then says what each node that something
 //! changed for is to have. No clock and no I/O.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use mooring_crd::{ContainerDriftPolicyStatus, DriftNodeStatus, LabelSelector};
+use mooring_crd::ContainerDriftPolicyStatus;
 use mooring_policy::select::Labels;
 use mooring_policy::{NodeDefaults, NodePolicyEntry};
 
-use crate::content::{Content, Fragment, Fragments, NoRoom, concerns};
+use crate::content::{Content, Fragment, Fragments, NodeScope};
 use crate::fit::{Candidate, fit};
 use crate::objects::{Change, ConfigMapObject, Kind, PolicyObject};
+
+mod node;
+
+use node::is_older;
+pub use node::{Node, Observed, Write};
 
 /// The order of policies: by creation time, then name.
 pub type PolicyKey = (Option<Timestamp>, Arc<str>);
@@ -45,137 +50,13 @@ pub struct Policy {
     pub wording: Wording,
     /// Its status, as it is at the API server.
     pub status: ContainerDriftPolicyStatus,
-    selector: Option<LabelSelector>,
+    nodes: NodeScope,
 }
 
 impl Policy {
     fn concerns(&self, labels: &Labels) -> bool {
-        matches!(self.wording, Wording::Good(_)) && concerns(self.selector.as_ref(), labels)
+        matches!(self.wording, Wording::Good(_)) && self.nodes.concerns(labels)
     }
-}
-
-/// A node's `ConfigMap`, as it is at the API server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Observed {
-    /// Its uid.
-    pub uid: String,
-    /// The version that a write must carry.
-    pub resource_version: String,
-    /// The uid of the Node that owns it.
-    pub owner: Option<String>,
-    /// Whom it belongs to, where that is neither a Node of its name nor nobody: it is not overwritten.
-    pub foreign: Option<String>,
-    /// Whether it has the operator's labels.
-    pub labelled: bool,
-    /// The digest that it states.
-    pub digest: String,
-    /// Its revision; 0 where it cannot be read.
-    pub revision: u64,
-    /// Its content, where it is what its digest says and all of it can be applied.
-    pub content: Option<Content>,
-}
-
-/// A node.
-#[derive(Clone, Debug, Default)]
-pub struct Node {
-    /// The uid of its Node; none where there is none (any more).
-    pub uid: Option<String>,
-    /// What it is to have; none before the first plan.
-    pub desired: Option<Content>,
-    /// What it has.
-    pub observed: Option<Observed>,
-    /// Policies that it has no room for.
-    pub refused: Vec<(PolicyKey, NoRoom)>,
-    /// What its agent reports; none where it never did. Text where that cannot be read.
-    pub report: Option<Result<DriftNodeStatus, String>>,
-    /// How many of its agents' pods are ready.
-    pub agents_ready: usize,
-    labels: Labels,
-    /// The policies that concern it, in their order.
-    matching: BTreeSet<PolicyKey>,
-    /// Contents that it had, by digest, the latest last.
-    remembered: VecDeque<(String, Content)>,
-    /// The highest revision that it ever had.
-    revision: u64,
-}
-
-impl Node {
-    /// Whether a policy concerns it.
-    #[must_use]
-    pub fn has_policy(&self, key: &PolicyKey) -> bool {
-        self.matching.contains(key)
-    }
-
-    /// The content with this digest, if it is one of the node's last few.
-    #[must_use]
-    pub fn content_of(&self, digest: &str) -> Option<&Content> {
-        self.remembered.iter().rev().find(|(known, _)| known == digest).map(|(_, content)| content)
-    }
-
-    /// Whether it has what it is to have.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.write().is_none()
-    }
-
-    /// What must be written; nothing where nothing differs, or where it must not be touched.
-    #[must_use]
-    pub fn write(&self) -> Option<Write> {
-        let Some(uid) = &self.uid else {
-            let observed = self.observed.as_ref().filter(|observed| observed.foreign.is_none() && observed.labelled)?;
-            let (uid, resource_version) = (observed.uid.clone(), observed.resource_version.clone());
-            return Some(Write::Delete { uid, resource_version });
-        };
-        let content = self.desired.clone()?;
-        let revision = self.revision + 1;
-        let Some(observed) = &self.observed else {
-            return Some(Write::Create { owner: uid.clone(), revision, content });
-        };
-        let right = observed.content.as_ref() == Some(&content)
-            && observed.owner.as_ref() == Some(uid)
-            && observed.labelled;
-        if right || observed.foreign.is_some() {
-            return None;
-        }
-        let resource_version = observed.resource_version.clone();
-        Some(Write::Replace { owner: uid.clone(), revision, content, resource_version })
-    }
-
-    fn is_nothing(&self) -> bool {
-        self.uid.is_none() && self.observed.is_none() && self.report.is_none() && self.agents_ready == 0
-    }
-}
-
-/// A write of a node's `ConfigMap`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// There is none.
-    Create {
-        /// The uid of the Node.
-        owner: String,
-        /// Its revision.
-        revision: u64,
-        /// Its content.
-        content: Content,
-    },
-    /// There is another.
-    Replace {
-        /// The uid of the Node.
-        owner: String,
-        /// Its revision.
-        revision: u64,
-        /// Its content.
-        content: Content,
-        /// The version that it replaces, and no other.
-        resource_version: String,
-    },
-    /// There is one, and no node.
-    Delete {
-        /// The uid that it must have.
-        uid: String,
-        /// The version that it must have.
-        resource_version: String,
-    },
 }
 
 /// Something that a person should know, seen while taking a change in.
@@ -245,7 +126,7 @@ impl Index {
             self.nodes.iter().filter(|(_, node)| has(node)).map(|(name, _)| name.clone()).collect()
         };
         match kind {
-            Kind::Policy => self.keys.keys().map(|name| name.to_string()).collect(),
+            Kind::Policy => self.keys.keys().map(ToString::to_string).collect(),
             Kind::Node => of(|node| node.uid.is_some()),
             Kind::ConfigMap => of(|node| node.observed.is_some()),
             Kind::Report => of(|node| node.report.is_some()),
@@ -344,17 +225,17 @@ impl Index {
                 return;
             }
         }
-        let (wording, selector) = match object.spec {
-            Err(unreadable) => (Wording::Refused(unreadable), None),
+        let (wording, nodes) = match object.spec {
+            Err(unreadable) => (Wording::Refused(unreadable), NodeScope::default()),
             Ok(spec) => {
-                let selector = spec.scope.node_selector.clone();
+                let nodes = NodeScope::of(&spec.scope);
                 let entry = NodePolicyEntry { name: name.to_string(), uid: object.uid.clone(), spec: *spec };
                 let wording = match self.fragments.of_entry(entry, self.defaults) {
                     Ok(Some(fragment)) => Wording::Good(fragment),
                     Ok(None) => Wording::Disabled,
                     Err(error) => Wording::Refused(error.to_string()),
                 };
-                (wording, selector)
+                (wording, nodes)
             }
         };
         let policy = Policy {
@@ -363,17 +244,24 @@ impl Index {
             resource_version: object.resource_version,
             wording,
             status: object.status,
-            selector,
+            nodes,
         };
+        let before = self.policies.get(&key);
+        let is_new = before.is_none();
+        let was_refused = before.is_some_and(|before| matches!(before.wording, Wording::Refused(_)));
         for (node_name, node) in &mut self.nodes {
-            let before = node.matching.contains(&key);
             let now = node.uid.is_some() && policy.concerns(&node.labels);
+            // All nodes for all policies: what does not concern one must cost next to nothing.
             if now {
                 node.matching.insert(key.clone());
-            } else {
-                node.matching.remove(&key);
+            } else if is_new || !node.matching.remove(&key) {
+                // Its last good wording may be in force where it concerns nobody.
+                let holds = |content: &Content| content.of_policy(&key.1, policy.uid.as_deref()).is_some();
+                if !was_refused || !node.desired.as_ref().is_some_and(holds) {
+                    continue;
+                }
             }
-            if before || now {
+            if !self.dirty_nodes.contains(node_name) {
                 self.dirty_nodes.insert(node_name.clone());
             }
         }
@@ -403,12 +291,8 @@ impl Index {
             node.desired = None;
         }
         node.uid = Some(uid);
-        let matching: BTreeSet<PolicyKey> = self
-            .policies
-            .iter()
-            .filter(|(_, policy)| policy.concerns(&labels))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let matching: BTreeSet<PolicyKey> =
+            self.policies.iter().filter(|(_, policy)| policy.concerns(&labels)).map(|(key, _)| key.clone()).collect();
         self.dirty_policies.extend(node.matching.iter().chain(&matching).cloned());
         node.labels = labels;
         node.matching = matching;
@@ -448,10 +332,8 @@ impl Index {
                 node.remembered.pop_front();
             }
         }
-        if let Some(to) = observed.foreign.clone() {
-            if !was_foreign {
-                self.notices.push(Notice::Foreign(name.to_owned(), to));
-            }
+        if let Some(to) = observed.foreign.clone().filter(|_| !was_foreign) {
+            self.notices.push(Notice::Foreign(name.to_owned(), to));
         }
         node.observed = Some(observed);
         if was_settled && !was_foreign && !node.is_settled() {
@@ -535,15 +417,5 @@ impl Index {
             node.desired = Some(Content { defaults: self.defaults, fragments: fit.fragments });
         }
         dirty
-    }
-}
-
-/// Whether `new` is an earlier version of the same object than `known`. Versions of one object can be compared as numbers
-/// (Kubernetes from 1.35 on promises it); where they are none, nothing is older.
-fn is_older(new: &Observed, known: Option<&Observed>) -> bool {
-    let Some(known) = known.filter(|known| known.uid == new.uid) else { return false };
-    match (new.resource_version.parse::<u64>(), known.resource_version.parse::<u64>()) {
-        (Ok(new), Ok(known)) => new < known,
-        _ => false,
     }
 }
