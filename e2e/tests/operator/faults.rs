@@ -215,7 +215,9 @@ fn objects_that_are_stored_and_cannot_be_read_stop_nothing() {
                 "actions": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"prevent": {"type": "boolean"}}}}},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
                 "properties": {"backend": {"type": "string"}, "released": {"type": "boolean"}}}}});
-    definitions.iter().for_each(|definition| put(definition, anything.clone()));
+    for definition in &definitions {
+        put(definition, anything.clone());
+    }
     let broken = json!({"enabled": true, "severity": "High", "actions": {"prevent": true}, "scope": ["everything"]});
     eventually("a definition that asks for nothing", || {
         rig.kubectl.apply(&policy("broken", broken.clone()).to_string()).is_ok()

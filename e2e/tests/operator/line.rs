@@ -136,7 +136,7 @@ fn the_status_says_what_the_nodes_do() {
 #[ignore = "starts a control plane: make test-operator"]
 fn what_is_refused_stops_no_other_and_what_was_good_stays() {
     let rig = Rig::begin();
-    let _operator = rig.operator("one", &[]);
+    let operator = rig.operator("one", &[]);
     rig.node("n1", json!({}));
     rig.policy("bad", json!({"detect": {"driftedScripts": true}}));
     rig.policy("good", json!({}));
@@ -150,7 +150,7 @@ fn what_is_refused_stops_no_other_and_what_was_good_stays() {
     let why = rig.await_condition("good", "Accepted", "False", "Refused");
     assert!(why.contains("spec.actions.container") && why.contains("stays in force on 1 nodes"), "{why}");
     assert!(!rig.await_policies("n1", &["good"]).policies[0].spec.actions.prevent);
-    drop(_operator);
+    drop(operator);
     let again = rig.operator("two", &[]);
     rig.node("n2", json!({}));
     rig.await_policies("n2", &[]);

@@ -2,6 +2,7 @@
 //!
 //! One control plane serves all tests here, one after another: each begins without policies, nodes and `ConfigMap`s.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::needless_pass_by_value)] // Documents are made where they are passed.
 
 mod faults;
 mod line;
