@@ -9,6 +9,14 @@ pub(crate) struct Excuse {
     why: &'static str,
 }
 
+const fn not_by_ctr(case: &'static str) -> Excuse {
+    Excuse {
+        case,
+        applies: |_, runtime| runtime == RuntimeKind::Containerd,
+        why: "ctr makes no such container; the runs with runc and crun do",
+    }
+}
+
 pub(crate) const EXCUSES: &[Excuse] = &[
     Excuse {
         case: "foreign-mount/overlay-in-a-user-namespace",
@@ -25,36 +33,12 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         applies: |kernel, _| kernel < (6, 17),
         why: "before 6.17 no hook is for chattr: its first execution waits for a comparison",
     },
-    Excuse {
-        case: "plain-root",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
-    Excuse {
-        case: "deleted-by-the-image",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
-    Excuse {
-        case: "renamed-folder-of-the-image",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
-    Excuse {
-        case: "user-namespace",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
-    Excuse {
-        case: "host-root-as-a-volume",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
-    Excuse {
-        case: "host-root-as-a-volume-under-volume-binaries",
-        applies: |_, runtime| runtime == RuntimeKind::Containerd,
-        why: "ctr makes no such container; the runs with runc and crun do",
-    },
+    not_by_ctr("plain-root"),
+    not_by_ctr("deleted-by-the-image"),
+    not_by_ctr("renamed-folder-of-the-image"),
+    not_by_ctr("user-namespace"),
+    not_by_ctr("host-root-as-a-volume"),
+    not_by_ctr("host-root-as-a-volume-under-volume-binaries"),
     Excuse {
         case: "every-other-runc-20-times",
         applies: |_, runtime| runtime != RuntimeKind::Runc,
