@@ -75,7 +75,9 @@ impl Machine {
             add(&["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]);
             add(&["-cpu", "max,-rdrand,-rdseed", "-rtc", "base=2026-01-01,clock=vm"]);
         } else {
-            add(&["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max"]);
+            // Two processors by turns. With a thread for each, QEMU 7.2 can translate an instruction that the other
+            // processor is just rewriting and keep the stale one: attaching a program then ends in "Oops: int3".
+            add(&["-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max"]);
         }
         add(&["-m", &self.memory.to_string(), "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"]);
         if self.terminal {
@@ -170,7 +172,7 @@ mod tests {
         {
             assert!(line.contains(word), "{word}: {line}");
         }
-        assert!(!line.contains("thread=multi"));
+        assert!(!line.contains("-icount"));
     }
 
     #[test]
