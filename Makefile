@@ -12,7 +12,7 @@ CLUSTER := $(OUT)/debug/cluster
 # What a guest is given.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 
-.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api fmt clean
+.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +20,9 @@ help: ## List the targets
 setup: ## Install what building and testing need (Debian)
 	@./scripts/setup
 
-build: setup ## Build the enforcer, the rig and the guests' tests
+build: setup ## Build the enforcer, the operator, the rig and the guests' tests
 	cargo build --release -p mooring-node-enforcer
+	cargo build --release -p mooring-operator
 	cargo build -p mooring-e2e --bins
 
 demo: build ## Show a drifted binary refused in a real container on the newest kernel
@@ -93,6 +94,16 @@ test-cluster: ## Test the cluster itself, kwok too
 test-api: ## What a real API server makes of the API: refusals, columns, admission, rights
 	@./scripts/setup cluster
 	cargo test -p mooring-e2e --test api -- --ignored
+
+test-operator: ## Test the operator against a control plane: one test by TEST=NAME
+	@./scripts/setup cluster
+	cargo build -p mooring-operator
+	cargo test -p mooring-e2e --test operator -- --ignored --test-threads 1 --skip scale $(filter-out all,$(TEST))
+
+test-agent: build ## Test the agent in a cluster: against a real API server, and in a pod of a real node
+	@./scripts/setup cluster
+	cargo build -p mooring-node-enforcer --example api
+	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mooring-policy", &["mooring-crd"]),
     ("mooring-bpf", &[]),
     ("mooring-node-enforcer", &["mooring-policy", "mooring-crd", "mooring-bpf"]),
-    // Still to come: the Deployment and the plugin never meet the kernel side.
+    // The Deployment and the plugin, which is still to come, never meet the kernel side.
     ("mooring-operator", &["mooring-policy", "mooring-crd"]),
     ("mooring-kubectl-drift", &["mooring-policy", "mooring-crd"]),
     ("mooring-e2e", &["mooring-policy", "mooring-crd"]),

@@ -93,8 +93,8 @@ use crate::{
 )]
 pub struct DriftNodeSpec {}
 
-/// What the node can do and does, as of the agent's last report. It is written when it changes, at most every 30 s; an agent
-/// that has nothing to say writes nothing, so its age says nothing of its health.
+/// What the node can do and does, as of the agent's last report. It is written when it changes: figures at
+/// most every 30 s, what is in force at once. An agent that has nothing to say writes nothing, so its age says nothing of its health.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftNodeStatus {

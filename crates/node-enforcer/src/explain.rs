@@ -1,10 +1,10 @@
 //! Which policies apply to a container, and what each of them does there.
 
 use mooring_crd::Severity;
-use mooring_policy::{Class, RuleSet, SlotPolicy, Use, select};
+use mooring_policy::{Class, RuleSet, SlotPolicy, Use};
 use serde::Serialize;
 
-use crate::agent::{Surroundings, workload_of};
+use crate::agent::Surroundings;
 use crate::containers::Container;
 
 /// A container and its policies.
@@ -47,8 +47,7 @@ pub struct AppliedPolicy {
 /// Explains one container.
 #[must_use]
 pub fn explain(rules: &RuleSet, container: &Container, node: &str) -> Explanation {
-    let around = Surroundings::of(container, node);
-    let member = select(rules, &workload_of(container, &around));
+    let member = Surroundings::of(container, node).member(rules, container);
     Explanation {
         id: container.id.clone(),
         container: container.name.clone(),

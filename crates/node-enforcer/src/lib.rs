@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod check;
+pub mod cluster;
 pub mod containers;
 pub mod explain;
 pub mod kernel;

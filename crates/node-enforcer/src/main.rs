@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand, ValueEnum};
-use mooring_node_enforcer::agent::{Agent, AgentError, Format, Options, UnknownContainers};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mooring_node_enforcer::agent::{
+    Agent, AgentError, Files, Format, Options, Printer, Signals, Sink, Source, UnknownContainers,
+};
 use mooring_node_enforcer::check::{self, child};
+use mooring_node_enforcer::cluster;
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
 use mooring_node_enforcer::explain::explain;
 use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
@@ -27,6 +30,20 @@ struct Arguments {
     command: Command,
 }
 
+/// Which cluster and which node.
+#[derive(Args)]
+struct Place {
+    /// How to reach the API server; without it, as a pod does.
+    #[arg(long, requires = "cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// The node's name in the cluster.
+    #[arg(long, env = "NODE_NAME", required_if_eq("cluster", "true"))]
+    node: Option<String>,
+    /// Where the last good rules are kept, to enforce from without an API server.
+    #[arg(long, requires = "cluster", default_value = "/var/lib/mooring")]
+    state_dir: PathBuf,
+}
+
 /// How `check` and `explain` answer.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AnswerFormat {
@@ -38,14 +55,19 @@ enum AnswerFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings policies into force and prints an event for each violation, until SIGTERM. Enforcement goes on afterwards; see `release`.
+    /// Brings policies into force and tells of each violation, until SIGTERM. Enforcement goes on afterwards; see `release`.
     Run {
-        /// A file, or a folder of *.yaml, *.yml and *.json files. Edits come into force at once.
-        #[arg(long)]
-        policies: PathBuf,
+        /// A file, or a folder of *.yaml, *.yml and *.json files. Edits come into force at once; events are printed.
+        #[arg(long, required_unless_present = "cluster", conflicts_with = "cluster")]
+        policies: Option<PathBuf>,
         /// How events are printed; text on a terminal, else json.
-        #[arg(short, long)]
+        #[arg(short, long, conflicts_with = "cluster")]
         output: Option<Format>,
+        /// Take the rules from the API server, and tell it what happens on this node.
+        #[arg(long)]
+        cluster: bool,
+        #[command(flatten)]
+        place: Place,
         /// Where programs and tables outlive the agent.
         #[arg(long, default_value = DEFAULT_PIN_DIR)]
         pin_dir: PathBuf,
@@ -101,11 +123,17 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { policies, output, pin_dir, unknown_containers } => {
+        Command::Run { policies: Some(policies), output, pin_dir, unknown_containers, .. } => {
             let by_default = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
             let format = output.unwrap_or(by_default);
-            let options = Options { policies, pin_dir, format, unknown_containers, node: node()? };
-            Agent::start(options)?.run()?;
+            let node = node()?;
+            let source = Files::open(policies, node.clone())?;
+            let options = Options { pin_dir, unknown_containers, node };
+            let signals = Signals::block().context("block signals")?;
+            run(options, signals, Box::new(source), Box::new(Printer { format }))?;
+        }
+        Command::Run { place, pin_dir, unknown_containers, .. } => {
+            run_in_cluster(place, pin_dir, unknown_containers)?;
         }
         Command::Check { output, pin_dir } => return print_check(output, &pin_dir),
         Command::Explain { container, policies, output } => {
@@ -119,6 +147,33 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dyn Sink>) -> Result<(), AgentError> {
+    match Agent::start(options, signals, source, sink)? {
+        Some(agent) => agent.run(),
+        None => Ok(()),
+    }
+}
+
+fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownContainers) -> anyhow::Result<()> {
+    let Some(node) = place.node.filter(|name| !name.is_empty()) else {
+        bail!("the node's name is not known: give --node, or set NODE_NAME from spec.nodeName in the pod");
+    };
+    // Before any thread is made, so that none is ended by them.
+    let signals = Signals::block().context("block signals")?;
+    let there = cluster::Options { kubeconfig: place.kubeconfig, node: node.clone(), state_dir: place.state_dir };
+    let (source, sink, connection) = cluster::connect(there)?;
+    let options = Options { pin_dir, unknown_containers, node };
+    let ended = cluster::host::enter()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(run(options, signals, Box::new(source), Box::new(sink))?));
+    if let Err(error) = &ended {
+        let self_test_failed = matches!(error.downcast_ref(), Some(AgentError::SelfTest { .. }));
+        connection.tell_failure(&format!("{error:#}"), self_test_failed);
+    }
+    connection.end();
+    ended
 }
 
 fn node() -> anyhow::Result<String> {

@@ -120,6 +120,17 @@ const FOOTPRINT: &[Bound] = &[
     bound("size of the static binary, MiB", Value::Size("binary-bytes"), 12.0, None),
 ];
 
+/// The operator: on this machine, by the wall clock.
+const OPERATOR: &[Bound] = &[
+    bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
+    bound("operator: one policy's edit planned on all of them, s", Value::Time("plan-edit-ms"), 0.5, None),
+    bound("operator: most memory until then, MiB", Value::Memory("plan-peak-kib"), 500.0, None),
+    reported("operator: every ConfigMap of these written down and read back, s", Value::Time("encode-and-read-ms")),
+    bound("operator: one edit in the ConfigMaps of 1,000 nodes, s", Value::Time("thousand-edit-ms"), 15.0, None),
+    bound("operator: resident memory with 1,000 nodes, MiB", Value::Memory("thousand-memory-kib"), 120.0, None),
+    reported("operator: the most that it ever was, MiB", Value::Memory("thousand-peak-kib")),
+];
+
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
@@ -142,6 +153,14 @@ pub struct Judged {
 pub fn judge(instructions: &Numbers, footprint: &Numbers) -> Result<Vec<Judged>, BenchError> {
     let counted = INSTRUCTIONS.iter().map(|bound| bound.judge(instructions));
     counted.chain(FOOTPRINT.iter().map(|bound| bound.judge(footprint))).collect()
+}
+
+/// Compares what the operator was measured to need.
+///
+/// # Errors
+/// If something was not measured.
+pub fn judge_operator(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    OPERATOR.iter().map(|bound| bound.judge(measured)).collect()
 }
 
 /// The instructions of another kernel, without its bounds.

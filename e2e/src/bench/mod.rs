@@ -3,16 +3,17 @@
 mod bounds;
 mod document;
 
-pub use bounds::{Judged, judge};
+pub use bounds::{Judged, judge, judge_operator};
 pub use document::{document, table};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What one guest measured, by name.
+/// What was measured in one place, by name.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 pub struct Numbers {
-    /// The kernel's release.
+    /// The kernel's release, where that counts.
+    #[serde(default)]
     pub kernel: String,
     /// Instructions, milliseconds, KiB: the name says of what.
     pub numbers: BTreeMap<String, f64>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mooring_e2e::bench::{Numbers, document, judge, table};
+use mooring_e2e::bench::{Numbers, document, judge, judge_operator, table};
 
 /// Prints how the bounds are kept. Exit status 1 when one is missed, 2 when something was not measured.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ struct Arguments {
     /// Memory and time.
     #[arg(long)]
     footprint: PathBuf,
+    /// What the operator was measured to need; may be repeated.
+    #[arg(long)]
+    operator: Vec<PathBuf>,
     /// The enforcer's binary.
     #[arg(long)]
     binary: PathBuf,
@@ -42,7 +45,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let others: Vec<Numbers> = arguments.other.iter().map(|path| Numbers::read(path)).collect::<Result<_, _>>()?;
     let mut footprint = Numbers::read(&arguments.footprint)?;
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
-    let judged = judge(&instructions, &footprint)?;
+    let mut judged = judge(&instructions, &footprint)?;
+    let mut operator = Numbers::default();
+    for path in &arguments.operator {
+        operator.numbers.extend(Numbers::read(path)?.numbers);
+    }
+    judged.extend(judge_operator(&operator)?);
     std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;
     print!("{}", table(&judged));
     let missed = judged.iter().filter(|line| line.kept == Some(false)).count();

@@ -15,6 +15,9 @@ pub const SYSTEM_NAMESPACE: &str = "mooring-system";
 /// The namespace of the nodes' `ConfigMap`s, and of nothing else.
 pub const NODES_NAMESPACE: &str = "mooring-nodes";
 
+/// The label of the agents' pods, by which the operator finds them in [`SYSTEM_NAMESPACE`].
+pub const AGENT_LABEL: (&str, &str) = ("app.kubernetes.io/name", "mooring-enforcer");
+
 /// A program that talks to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Binary {

@@ -1,39 +1,77 @@
-//! What is known of a container, for the scopes of policies.
+//! What is known of a container besides what its runtime says, for the scopes of policies.
 
 use std::collections::BTreeMap;
 
-use mooring_policy::Workload;
+use mooring_policy::{RuleSet, SlotMask, Workload, select};
 
 use crate::containers::Container;
 
-/// Labels that stand for what a cluster would know: the namespace's and the node's.
-#[derive(Debug, Clone)]
+/// Labels by their keys.
+pub type Labels = BTreeMap<String, String>;
+
+/// The labels round a container. `None` is "not known yet", and counts as matching.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    namespace: BTreeMap<String, String>,
-    node: BTreeMap<String, String>,
+    /// The namespace's.
+    pub namespace: Option<Labels>,
+    /// The pod's.
+    pub pod: PodLabels,
+    /// The node's; unknown where the rules were chosen for the node already.
+    pub node: Option<Labels>,
+}
+
+/// The labels of a container's pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PodLabels {
+    /// There is no pod: the runtime's own labels count.
+    OfRuntime,
+    /// Its pod is not known yet.
+    #[default]
+    Unknown,
+    /// As the pod has them now, and as it had them when it was first seen, where that is something else: a policy that was for a
+    /// pod stays so. A workload whose token may write its own pod must not rid itself of a refusal.
+    Known {
+        /// Now.
+        now: Labels,
+        /// At first.
+        first: Option<Labels>,
+    },
 }
 
 impl Surroundings {
-    /// Of a container on this node.
+    /// Of a container without a cluster: labels that stand for what one would know.
     #[must_use]
     pub fn of(container: &Container, node: &str) -> Self {
         let label = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         Self {
-            namespace: label("kubernetes.io/metadata.name", &container.namespace),
-            node: label("kubernetes.io/hostname", node),
+            namespace: Some(label("kubernetes.io/metadata.name", &container.namespace)),
+            pod: PodLabels::OfRuntime,
+            node: Some(label("kubernetes.io/hostname", node)),
         }
     }
-}
 
-/// What the runtime says of a container. What it does not say counts as matching.
-#[must_use]
-pub fn workload_of<'a>(container: &'a Container, around: &'a Surroundings) -> Workload<'a> {
-    Workload {
-        namespace: Some(&container.namespace),
-        namespace_labels: Some(&around.namespace),
-        pod_labels: container.labels_known.then_some(&container.labels),
-        node_labels: Some(&around.node),
-        container: Some(&container.name),
-        image: container.image.as_deref(),
+    /// The slots of the policies that are for this container.
+    #[must_use]
+    pub fn member(&self, rules: &RuleSet, container: &Container) -> SlotMask {
+        let with = |pod_labels| {
+            let workload = Workload {
+                namespace: Some(&container.namespace),
+                namespace_labels: self.namespace.as_ref(),
+                pod_labels,
+                node_labels: self.node.as_ref(),
+                container: Some(&container.name),
+                image: container.image.as_deref(),
+            };
+            select(rules, &workload)
+        };
+        match &self.pod {
+            // What the runtime does not say counts as matching.
+            PodLabels::OfRuntime => with(container.labels_known.then_some(&container.labels)),
+            PodLabels::Unknown => with(None),
+            PodLabels::Known { now, first } => {
+                let member = with(Some(now));
+                first.as_ref().map_or(member, |first| member | with(Some(first)))
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! The agent without a cluster: policies from files, containers from their runtimes, events to standard output.
+//! The agent: containers from their runtimes, rules from a [`Source`], events to a [`Sink`]. With and without a cluster it differs
+//! in these two only.
 
 mod adopt;
 mod compare;
+mod facts;
 mod floods;
 mod layers;
 mod links;
@@ -12,7 +14,15 @@ mod reporter;
 mod room;
 mod roster;
 mod run;
+mod signals;
+mod sink;
+mod source;
+mod start;
 
-pub use membership::{Surroundings, workload_of};
+pub use facts::{Facts, PolicyFacts};
+pub use membership::{Labels, PodLabels, Surroundings};
 pub use output::Format;
 pub use run::{Agent, AgentError, Options, UnknownContainers};
+pub use signals::Signals;
+pub use sink::{Printer, Sink};
+pub use source::{Changes, Files, Rules, Source};

@@ -1,26 +1,25 @@
-//! From the kernel's records to events on standard output. Nothing here changes a verdict.
+//! From the kernel's records to events. Nothing here changes a verdict.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_crd::{DriftEvent, OTHER_PATHS};
+use mooring_crd::OTHER_PATHS;
 use mooring_policy::{Class, RuleSet, SlotMask, Use};
 
+use super::facts::Facts;
 use super::floods::{Counted, Floods, LOOKS};
-use super::output::{Format, print};
 use super::roster::Roster;
+use super::sink::Sink;
 use crate::containers::Container;
 use crate::kernel::{Counters, Kernel, KernelError, Record};
-use crate::report::{Aggregator, Limits, Timestamp, Violation};
+use crate::report::{Aggregator, Timestamp, Violation};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);
 /// The same at the end: longer than a program runs that began to count before the tables changed turns.
 const LAST_DRAIN: Duration = Duration::from_millis(20);
-/// How often an event is told again while its count grows.
-const REPEAT: Duration = Duration::from_secs(2);
 /// How often it is said that something was left out.
 const LEFT_OUT: Duration = Duration::from_secs(10);
 /// Rule sets kept for records that were decided by an earlier one.
@@ -38,31 +37,32 @@ struct LeftOut {
     without_container: u64,
 }
 
-/// Everything between the ring buffer and standard output.
+/// Everything between the ring buffer and the sink.
 pub(super) struct Reporter {
-    format: Format,
+    sink: Box<dyn Sink>,
     aggregator: Aggregator,
     floods: Floods,
     generations: VecDeque<(u64, Arc<RuleSet>)>,
     waiting: Vec<Counted>,
     epoch: Instant,
     drained: Instant,
+    /// By the names of policies in force.
+    violations: BTreeMap<String, u64>,
     left_out: LeftOut,
     told: (LeftOut, Option<Instant>),
 }
 
 impl Reporter {
-    pub(super) fn new(node: String, format: Format) -> Self {
-        // Lines on standard output are no objects of an API server: only the agent's memory bounds them.
-        let limits = Limits { per_container: 512, per_node: 2048, repeat: REPEAT, ..Limits::default() };
+    pub(super) fn new(node: String, sink: Box<dyn Sink>) -> Self {
         Self {
-            format,
-            aggregator: Aggregator::new(node, limits),
+            aggregator: Aggregator::new(node, sink.limits()),
+            sink,
             floods: Floods::new(),
             generations: VecDeque::new(),
             waiting: Vec::new(),
             epoch: Instant::now(),
             drained: Instant::now(),
+            violations: BTreeMap::new(),
             left_out: LeftOut::default(),
             told: (LeftOut::default(), None),
         }
@@ -70,6 +70,7 @@ impl Reporter {
 
     /// These rules decide from now on.
     pub(super) fn rules_in_force(&mut self, generation: u64, rules: Arc<RuleSet>) {
+        self.violations.retain(|name, _| rules.policies().iter().any(|policy| policy.name == *name));
         self.generations.push_back((generation, rules));
         if self.generations.len() > GENERATIONS_MAX {
             self.generations.pop_front();
@@ -107,7 +108,19 @@ impl Reporter {
     /// A container is gone: its last counts are told.
     pub(super) fn forget(&mut self, container: &Container) {
         let last = self.aggregator.forget(&container.id, self.epoch.elapsed());
-        self.print(&last);
+        self.sink.take(last);
+    }
+
+    /// Adds what became of violations.
+    pub(super) fn add_to(&self, facts: &mut Facts) {
+        facts.add_violations(&self.violations);
+        facts.lost = self.left_out.kernel.lost_reports.saturating_add(self.left_out.without_container);
+        facts.suppressed = self.left_out.suppressed;
+    }
+
+    /// Tells what the node does.
+    pub(super) fn tell_state(&mut self, facts: &Facts) {
+        self.sink.state(facts);
     }
 
     /// Takes the kernel's counts when they are due, and tells what is due.
@@ -126,7 +139,7 @@ impl Reporter {
         }
         let now = self.epoch.elapsed();
         let due = if ends { self.aggregator.flush(now) } else { self.aggregator.due(now) };
-        self.print(&due);
+        self.sink.take(due);
         self.say_what_was_left_out(ends);
         Ok(())
     }
@@ -179,15 +192,12 @@ impl Reporter {
             .map(|(_, rules)| Arc::clone(rules));
         let Some(rules) = rules else { return };
         let Some(violation) = violation_of(&known.container, counted, &rules) else { return };
-        let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
-        self.print(&events);
-    }
-
-    /// A closed standard output must not end enforcement.
-    fn print(&self, events: &[DriftEvent]) {
-        if let Err(error) = print(events, self.format) {
-            eprintln!("{} events could not be printed: {error}", events.len());
+        for policy in (violation.drift | violation.prohibited).slots().filter_map(|slot| rules.policy(slot)) {
+            let count = self.violations.entry(policy.name.clone()).or_default();
+            *count = count.saturating_add(violation.count.max(1));
         }
+        let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
+        self.sink.take(events);
     }
 }
 

@@ -45,6 +45,11 @@ impl Shortage {
         self.unprotected.len()
     }
 
+    /// Whether a container found room.
+    pub(super) fn has_room(&self, cgroup: u64) -> bool {
+        !self.unprotected.contains(&cgroup)
+    }
+
     /// True for a container that was protected until now.
     pub(super) fn left_out(&mut self, cgroup: u64) -> bool {
         self.unprotected.insert(cgroup)

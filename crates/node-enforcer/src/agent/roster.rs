@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mooring_policy::{RuleSet, SlotMask, select};
+use mooring_policy::{RuleSet, SlotMask};
 
 use super::adopt::started;
 use super::links::OpenRoot;
-use super::membership::{Surroundings, workload_of};
 use crate::containers::{Container, Finder, FinderConfig};
 
 /// How often a bundle that is being written is read again.
@@ -22,6 +21,8 @@ pub(super) struct Known {
     pub(super) container: Arc<Container>,
     /// Its start, in seconds of the epoch.
     pub(super) started: u64,
+    /// The slots of its policies, as they are in the kernel.
+    pub(super) member: SlotMask,
     /// Prohibited paths that lead to another file in its root, and that file: as first seen, whatever it makes of them later.
     targets: BTreeMap<String, Option<String>>,
     /// Some of its volumes are made by the runtime later; until when they are looked for.
@@ -29,12 +30,6 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The slots of its policies.
-    pub(super) fn member(&self, rules: &RuleSet, node: &str) -> SlotMask {
-        let around = Surroundings::of(&self.container, node);
-        select(rules, &workload_of(&self.container, &around))
-    }
-
     /// Prohibited paths and the files that they lead to in its root, for the policies of `member`.
     pub(super) fn targets(&mut self, rules: &RuleSet, member: SlotMask) -> Vec<(String, String)> {
         if (member & rules.prohibit_lists()).is_empty() {
@@ -81,8 +76,18 @@ impl Roster {
         self.known.iter().map(|(cgroup, known)| (*cgroup, known))
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Known> {
-        self.known.values_mut()
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (u64, &mut Known)> {
+        self.known.iter_mut().map(|(cgroup, known)| (*cgroup, known))
+    }
+
+    /// The containers of a pod.
+    pub(super) fn of_pod(&self, uid: &str) -> impl Iterator<Item = u64> {
+        self.all().filter(move |(_, known)| known.container.pod_uid.as_deref() == Some(uid)).map(|(cgroup, _)| cgroup)
+    }
+
+    /// The containers in a namespace.
+    pub(super) fn in_namespace(&self, name: &str) -> impl Iterator<Item = u64> {
+        self.all().filter(move |(_, known)| known.container.namespace == name).map(|(cgroup, _)| cgroup)
     }
 
     /// Whether it is still to be found out what this cgroup is.
@@ -188,6 +193,7 @@ impl Roster {
         let known = Known {
             started: started(&container),
             container: Arc::new(container),
+            member: SlotMask::default(),
             targets: BTreeMap::new(),
             // What stays unknown is a foreign mount until it is known.
             incomplete_until: (left > 0).then(|| Instant::now() + SET_UP),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,28 +12,30 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use mooring_bpf::wire::MAX_CONTAINERS;
-use mooring_policy::{NodeDefaults, RuleSet, SlotMask};
+use mooring_crd::SelfTest;
+use mooring_policy::{RuleSet, SlotMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::output::Format;
+use super::facts::Facts;
 use super::proofs::Proofs;
 use super::reporter::Reporter;
 use super::room::{Shortage, members_with_room};
 use super::roster::Roster;
+use super::signals::Signals;
+use super::sink::Sink;
+use super::source::{Changes, Rules, Source};
+use super::start::{first_rules, pass_self_test};
 use crate::check;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Record, Tables};
-use crate::policies::{self, LoadErrors, PolicySet, Watch, WatchError};
+use crate::policies::{LoadErrors, WatchError};
 
-/// How long nothing must happen in the folder before it is read, and how long that is waited for.
-const SETTLE: Duration = Duration::from_millis(100);
-const SETTLE_MOST: Duration = Duration::from_millis(500);
 /// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
 const SLEEP_BUSY: u16 = 20;
 const SLEEP_DUE: u16 = 200;
 const SLEEP_IDLE: u16 = 1000;
+/// How often it is looked whether the node's state has changed.
+const STATE: Duration = Duration::from_secs(1);
 
 /// What a container that is not resolved yet may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,12 +50,8 @@ pub enum UnknownContainers {
 /// How the agent runs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// File or folder of policies.
-    pub policies: PathBuf,
     /// Where links and maps are pinned.
     pub pin_dir: PathBuf,
-    /// How events are printed.
-    pub format: Format,
     /// See [`UnknownContainers`].
     pub unknown_containers: UnknownContainers,
     /// The node's name in events.
@@ -88,65 +86,81 @@ pub enum AgentError {
     },
 }
 
-fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> AgentError {
+pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> AgentError {
     move |error| AgentError::System { what, source: error.into() }
 }
 
 /// The running agent.
 pub struct Agent {
     options: Options,
-    signals: SignalFd,
-    watch: Watch,
+    signals: Signals,
+    source: Box<dyn Source>,
     kernel: Kernel,
-    policies: PolicySet,
-    /// The policies' rules, and what their prohibited paths lead to.
+    /// As the source gave them.
+    given: Rules,
+    /// The same rules, and what their prohibited paths lead to.
     rules: RuleSet,
     revision: u64,
     roster: Roster,
     reporter: Reporter,
     proofs: Proofs,
     shortage: Shortage,
+    self_test: SelfTest,
+    /// Why the newest rules are not in force.
+    failure: Option<String>,
+    told: Option<(Facts, Instant)>,
 }
 
 type Queue<T> = Rc<RefCell<VecDeque<T>>>;
 
 impl Agent {
-    /// Loads the policies, the programs and the containers, and brings all of it into force.
+    /// Loads the programs and the containers, and brings the source's rules into force. None: it was asked to end before there were
+    /// any.
     ///
     /// # Errors
     /// Whatever was in force before stays in force.
-    pub fn start(options: Options) -> Result<Self, AgentError> {
-        // Before any thread is made, so that none is ended by them.
-        let signals = block_signals().map_err(system("block signals"))?;
-        // Before the policies are read, so that no edit is missed; bad input is told first, whatever the kernel is.
-        let watch = Watch::new(&options.policies);
-        let policies = policies::load(&options.policies, NodeDefaults::default())?;
+    pub fn start(
+        options: Options,
+        signals: Signals,
+        mut source: Box<dyn Source>,
+        sink: Box<dyn Sink>,
+    ) -> Result<Option<Self>, AgentError> {
         check::prerequisites()?;
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
         let _alone = pins.start_alone()?;
         let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
-        if let Err(error) = pass_self_test(&mut kernel, &options.pin_dir) {
-            if let Err(left) = kernel.withdraw() {
-                eprintln!("programs that failed the self-test could not be taken down: {left}");
+        let self_test = match pass_self_test(&mut kernel, &options.pin_dir) {
+            Ok(self_test) => self_test,
+            Err(error) => {
+                if let Err(left) = kernel.withdraw() {
+                    eprintln!("programs that failed the self-test could not be taken down: {left}");
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
+        let Some(first) = first_rules(source.as_mut(), &signals, kernel.is_first())? else {
+            kernel.withdraw()?;
+            return Ok(None);
+        };
         let mut agent = Self {
             signals,
-            watch: watch?,
+            source,
             kernel,
-            rules: policies.rules.clone(),
-            policies,
+            given: Rules::default(),
+            rules: RuleSet::default(),
             revision: 0,
             roster: Roster::new(),
-            reporter: Reporter::new(options.node.clone(), options.format),
+            reporter: Reporter::new(options.node.clone(), sink),
             proofs: Proofs::start().map_err(system("start the comparing thread"))?,
             options,
             shortage: Shortage::none(),
+            self_test,
+            failure: None,
+            told: None,
         };
         let found = agent.roster.scan();
-        agent.bring_into_force()?;
+        agent.bring_into_force(first)?;
         for cgroup in found {
             agent.adopt(cgroup);
         }
@@ -158,7 +172,7 @@ impl Agent {
             eprintln!("what another version of the agent has in force stays so, beside this one: {error}");
         }
         agent.say_enforcing();
-        Ok(agent)
+        Ok(Some(agent))
     }
 
     /// Runs until SIGTERM or SIGINT, or until another instance takes over. The pins stay.
@@ -170,10 +184,8 @@ impl Agent {
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
         let mut lost = self.kernel.counters()?.lost_lifecycle;
-        // The first and the last change since the folder was read.
-        let mut edited = None::<(Instant, Instant)>;
         loop {
-            let ends = self.wait(edited.is_some())?;
+            let ends = self.wait()?;
             // The ring buffers have one reader: whoever is in force.
             if !self.kernel.is_in_force()? {
                 eprintln!("ending: another enforcer has taken over, or enforcement was released");
@@ -195,27 +207,20 @@ impl Agent {
             self.look_after_losses(&mut lost)?;
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
+            if !ends {
+                let changes = self.source.changes();
+                self.take_in(changes);
+            }
+            self.tell_state(ends);
             if ends {
                 return Ok(());
-            }
-            match self.watch.drain() {
-                Ok(true) => {
-                    let now = Instant::now();
-                    edited = Some((edited.map_or(now, |(first, _)| first), now));
-                }
-                Ok(false) => {}
-                Err(error) => eprintln!("{error}; the policies in force stay"),
-            }
-            if edited.is_some_and(|(first, last)| last.elapsed() >= SETTLE || first.elapsed() >= SETTLE_MOST) {
-                edited = None;
-                self.reload();
             }
         }
     }
 
     /// True: a signal asks to end.
-    fn wait(&self, edited: bool) -> Result<bool, AgentError> {
-        let timeout = if edited || self.roster.is_incomplete() {
+    fn wait(&self) -> Result<bool, AgentError> {
+        let timeout = if self.source.is_settling() || self.roster.is_incomplete() {
             SLEEP_BUSY
         } else if self.reporter.is_pending() {
             SLEEP_DUE
@@ -223,19 +228,84 @@ impl Agent {
             SLEEP_IDLE
         };
         let maps = &self.kernel.skeleton().maps;
-        let mut polled = [self.watch.as_fd(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
-            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        let mut polled =
+            [self.source.descriptor(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         match poll(&mut polled, PollTimeout::from(timeout)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(system("wait for events")(error)),
         }
-        Ok(self.signals.read_signal().map_err(system("read signals"))?.is_some())
+        self.signals.asked_to_end().map_err(system("read signals"))
+    }
+
+    /// What the source has that is new.
+    fn take_in(&mut self, changes: Changes) {
+        if let Some(rules) = changes.rules {
+            if rules.set == self.given.set && self.failure.is_none() {
+                // The same, from elsewhere.
+                self.given = rules;
+                return self.look_round(&changes.pods, &changes.namespaces);
+            }
+            self.failure = self.bring_into_force(rules).err().map(|error| error.to_string());
+            match &self.failure {
+                None => self.say_enforcing(),
+                Some(why) => self.source.was_refused(why),
+            }
+        }
+        self.look_round(&changes.pods, &changes.namespaces);
+    }
+
+    /// The labels of these pods and namespaces are new: containers whose policies they change are entered anew.
+    fn look_round(&mut self, pods: &BTreeSet<String>, namespaces: &BTreeSet<String>) {
+        let mut affected: BTreeSet<u64> = BTreeSet::new();
+        for uid in pods {
+            let before = affected.len();
+            affected.extend(self.roster.of_pod(uid));
+            if affected.len() == before {
+                self.source.without_containers(&[uid]);
+            }
+        }
+        affected.extend(namespaces.iter().flat_map(|name| self.roster.in_namespace(name)));
+        for cgroup in affected {
+            let Some(known) = self.roster.get(cgroup) else { continue };
+            let around = self.source.surroundings(&known.container);
+            if around.member(&self.rules, &known.container) != known.member {
+                self.enter(cgroup);
+            }
+        }
+    }
+
+    /// Tells the sink what has changed, when it is time to look.
+    fn tell_state(&mut self, ends: bool) {
+        let told = self.told.as_ref();
+        let is_new = told.is_none_or(|(facts, _)| facts.applied != self.given.stamp);
+        if !(ends || is_new || told.is_some_and(|(_, when)| when.elapsed() >= STATE)) {
+            return;
+        }
+        let mut facts = Facts {
+            enforcing: true,
+            applied: self.given.stamp.clone(),
+            self_test: Some(self.self_test.clone()),
+            problems: self.failure.clone().into_iter().collect(),
+            ..Facts::default()
+        };
+        let containers = self.roster.all().filter(|(_, known)| !known.container.sandbox);
+        let counted = containers.map(|(cgroup, known)| (known.member, self.shortage.has_room(cgroup)));
+        facts.count(&self.rules, counted);
+        self.reporter.add_to(&mut facts);
+        facts.add_refused(&self.given.refused);
+        if told.is_none_or(|(told, _)| *told != facts) {
+            self.reporter.tell_state(&facts);
+        }
+        self.told = Some((facts, Instant::now()));
     }
 
     /// Beyond the tables' room a container is unprotected, and said to be.
     fn enter(&mut self, cgroup: u64) {
         let Some(known) = self.roster.get_mut(cgroup) else { return };
-        let member = known.member(&self.rules, &self.options.node);
+        let around = self.source.surroundings(&known.container);
+        let member = around.member(&self.rules, &known.container);
+        known.member = member;
         for (path, target) in known.targets(&self.rules, member) {
             let (alias, error) = match self.rules.prohibit_alias(&path, &target) {
                 Ok(None) => continue,
@@ -301,7 +371,7 @@ impl Agent {
             self.enter(cgroup);
         }
         if self.shortage.may_cover_more()
-            && let Err(error) = self.bring_into_force()
+            && let Err(error) = self.bring_into_force(self.given.clone())
         {
             eprintln!("what found no room stays left out: {error}");
         }
@@ -313,6 +383,11 @@ impl Agent {
             self.shortage.released();
             self.kernel.forget(&known.container);
             self.reporter.forget(&known.container);
+            if let Some(uid) = known.container.pod_uid.as_deref()
+                && self.roster.of_pod(uid).next().is_none()
+            {
+                self.source.without_containers(&[uid]);
+            }
         }
     }
 
@@ -329,12 +404,15 @@ impl Agent {
         }
     }
 
-    fn bring_into_force(&mut self) -> Result<(), KernelError> {
+    /// When it fails, what was in force stays so.
+    fn bring_into_force(&mut self, given: Rules) -> Result<(), KernelError> {
         let generation = (u64::from(self.kernel.instance()) << 32) | (self.revision + 1);
-        let mut rules = self.policies.rules.clone();
+        let mut rules = given.set.clone();
         let mut left_out = BTreeSet::new();
-        for known in self.roster.all_mut() {
-            let member = known.member(&rules, &self.options.node);
+        let mut masks: BTreeMap<u64, u64> = BTreeMap::new();
+        for (cgroup, known) in self.roster.all_mut() {
+            let member = self.source.surroundings(&known.container).member(&rules, &known.container);
+            masks.insert(cgroup, member.bits());
             for (path, target) in known.targets(&rules, member) {
                 let Err(error) = rules.prohibit_alias(&path, &target) else { continue };
                 if self.shortage.alias_left_out(error.alias.as_str()) {
@@ -345,11 +423,6 @@ impl Agent {
             }
         }
         let tables = Tables::encode(&rules, generation, self.unknown_member(&rules));
-        let mut masks: BTreeMap<u64, u64> = self
-            .roster
-            .all()
-            .map(|(cgroup, known)| (cgroup, known.member(&rules, &self.options.node).bits()))
-            .collect();
         // Cgroups that turned out to be no containers stay out; whatever else nobody can describe now is unknown, and judged so.
         let entered = self.kernel.entered();
         for cgroup in &entered {
@@ -357,7 +430,12 @@ impl Agent {
                 masks.insert(*cgroup, 0);
             }
         }
-        self.kernel.enforce(&tables, &members_with_room(&entered, masks))?;
+        let members = members_with_room(&entered, masks.clone());
+        self.kernel.enforce(&tables, &members)?;
+        for (cgroup, known) in self.roster.all_mut() {
+            known.member = masks.get(&cgroup).copied().map_or_else(SlotMask::default, SlotMask::from_bits);
+        }
+        self.given = given;
         self.rules = rules;
         self.shortage.aliases_left_out(left_out);
         self.revision += 1;
@@ -373,27 +451,6 @@ impl Agent {
             self.roster.all().len(),
             self.shortage.unprotected()
         );
-    }
-
-    fn reload(&mut self) {
-        match policies::load(&self.options.policies, NodeDefaults::default()) {
-            Ok(loaded) if loaded == self.policies => {}
-            Ok(loaded) => {
-                let before = std::mem::replace(&mut self.policies, loaded);
-                match self.bring_into_force() {
-                    Ok(()) => self.say_enforcing(),
-                    Err(error) => {
-                        self.policies = before;
-                        self.say_refused(&error.to_string());
-                    }
-                }
-            }
-            Err(errors) => self.say_refused(&errors.to_string()),
-        }
-    }
-
-    fn say_refused(&self, why: &str) {
-        eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
     }
 
     fn follow(&mut self, event: Lifecycle) {
@@ -427,29 +484,6 @@ impl Agent {
                     self.proofs.asked(&known.container, &request);
                 }
             }
-        }
-    }
-}
-
-fn block_signals() -> nix::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-fn pass_self_test(kernel: &mut Kernel, pin_dir: &Path) -> Result<(), AgentError> {
-    // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
-    let tested =
-        if kernel.is_first() { check::self_test_with(kernel, pin_dir) } else { check::self_test_apart(pin_dir) };
-    match tested {
-        Ok(result) if result.passed() => Ok(()),
-        Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
-        Err(error) => {
-            eprintln!("going on without a self-test: {error}");
-            Ok(())
         }
     }
 }

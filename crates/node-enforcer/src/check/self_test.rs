@@ -212,6 +212,7 @@ fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
         pod: name.clone(),
         pod_uid: None,
         name,
+        sandbox: false,
         image: None,
         labels: std::collections::BTreeMap::new(),
         labels_known: true,

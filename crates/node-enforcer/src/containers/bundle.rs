@@ -105,6 +105,7 @@ impl Bundle {
             pod: identity.pod,
             pod_uid: identity.pod_uid,
             name: identity.name,
+            sandbox: identity.sandbox,
             image: identity.image,
             labels: identity.labels,
             labels_known: identity.labels_known,

@@ -13,6 +13,7 @@ pub(super) struct Identity {
     pub(super) pod: String,
     pub(super) pod_uid: Option<String>,
     pub(super) name: String,
+    pub(super) sandbox: bool,
     pub(super) image: Option<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) labels_known: bool,
@@ -25,6 +26,7 @@ const POD: &[&str] = &["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name
 const POD_UID: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
 const CONTAINER: &[&str] = &["io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name"];
 const IMAGE: &[&str] = &["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"];
+const TYPE: &[&str] = &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
 /// Puts together what the bundle and its engine say.
 pub(super) fn identify(
@@ -47,6 +49,7 @@ pub(super) fn identify(
         pod: annotation(POD).unwrap_or_else(|| id.to_owned()),
         pod_uid: annotation(POD_UID),
         name: annotation(CONTAINER).or(record.name).unwrap_or_else(|| id.to_owned()),
+        sandbox: annotation(TYPE).as_deref() == Some("sandbox"),
         image: annotation(IMAGE).or(record.image),
         labels: record.labels.unwrap_or_default().0,
         labels_known,

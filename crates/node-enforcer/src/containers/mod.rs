@@ -134,6 +134,8 @@ pub struct Container {
     pub pod_uid: Option<String>,
     /// The container's name in its pod, else nerdctl's, docker's or podman's, else the id.
     pub name: String,
+    /// Whether it is a pod's sandbox.
+    pub sandbox: bool,
     /// The image's reference; None where only the runtime's database knows it.
     pub image: Option<String>,
     /// OCI annotations, and docker's labels.

@@ -8,7 +8,7 @@ mod aggregate;
 mod escape;
 mod event;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod violation;
 mod yaml;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Timestamp, Violation};
 use crate::containers::{Container, FileId, Root, Runtime, Volume};
 
-pub(super) fn container(id: &str) -> Container {
+pub(crate) fn container(id: &str) -> Container {
     Container {
         id: id.to_owned(),
         runtime: Runtime::Containerd,
@@ -20,6 +20,7 @@ pub(super) fn container(id: &str) -> Container {
         pod: "api-x".to_owned(),
         pod_uid: Some("u-1".to_owned()),
         name: "api".to_owned(),
+        sandbox: false,
         image: Some("registry.example.com/api:1".to_owned()),
         labels: BTreeMap::new(),
         labels_known: true,
@@ -38,7 +39,7 @@ pub(super) fn container(id: &str) -> Container {
     }
 }
 
-pub(super) fn rules() -> RuleSet {
+pub(crate) fn rules() -> RuleSet {
     let policy = |name: &str, spec: serde_json::Value| {
         policy_from_value(json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": name}, "spec": spec})).unwrap()
     };
@@ -51,11 +52,11 @@ pub(super) fn rules() -> RuleSet {
     compiled.rules
 }
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
 
-pub(super) fn violation(path: &[u8]) -> Violation {
+pub(crate) fn violation(path: &[u8]) -> Violation {
     Violation {
         container: Arc::new(container("c1")),
         first_seen: at(0),

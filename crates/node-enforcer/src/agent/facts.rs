@@ -1,0 +1,91 @@
+//! What the node does, as numbers: for whoever tells others of it.
+
+use std::collections::BTreeMap;
+
+use mooring_crd::{AppliedRules, SelfTest};
+use mooring_policy::{Refusal, RuleSet, SlotMask};
+
+/// The node's state as the agent's loop knows it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Whether rules are in force.
+    pub enforcing: bool,
+    /// Which ones.
+    pub applied: Option<AppliedRules>,
+    /// What came of the self-test.
+    pub self_test: Option<SelfTest>,
+    /// Containers, sandboxes apart.
+    pub seen: u64,
+    /// Those of them that a policy is for.
+    pub matched: u64,
+    /// Those of these whose rules are in the kernel.
+    pub protected: u64,
+    /// By policy, in the order of slots.
+    pub policies: Vec<PolicyFacts>,
+    /// Violations that could not be told.
+    pub lost: u64,
+    /// Violations beyond the events that a node may have.
+    pub suppressed: u64,
+    /// What is wrong, each with what to do.
+    pub problems: Vec<String>,
+}
+
+/// What one policy does here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyFacts {
+    /// Its name.
+    pub name: String,
+    /// Containers that it is for.
+    pub matched: u64,
+    /// Those of them whose rules are in the kernel.
+    pub protected: u64,
+    /// Violations so far.
+    pub violations: u64,
+    /// Why it is not honoured here.
+    pub problem: Option<String>,
+}
+
+impl Facts {
+    /// Whether nothing has been said yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Counts containers, each with its policies and whether it is protected.
+    pub(super) fn count(&mut self, rules: &RuleSet, containers: impl Iterator<Item = (SlotMask, bool)>) {
+        self.policies = rules
+            .policies()
+            .iter()
+            .map(|policy| PolicyFacts { name: policy.name.clone(), ..PolicyFacts::default() })
+            .collect();
+        for (member, protected) in containers {
+            self.seen += 1;
+            let is_matched = !member.is_empty();
+            self.matched += u64::from(is_matched);
+            self.protected += u64::from(is_matched && protected);
+            for slot in member.slots() {
+                if let Some(policy) = self.policies.get_mut(slot.number()) {
+                    policy.matched += 1;
+                    policy.protected += u64::from(protected);
+                }
+            }
+        }
+    }
+
+    /// Adds policies that this node refuses.
+    pub(super) fn add_refused(&mut self, refused: &[Refusal]) {
+        self.policies.extend(refused.iter().map(|refusal| PolicyFacts {
+            name: refusal.policy.clone(),
+            problem: Some(refusal.to_string()),
+            ..PolicyFacts::default()
+        }));
+    }
+
+    /// Adds each policy's violations.
+    pub(super) fn add_violations(&mut self, violations: &BTreeMap<String, u64>) {
+        for policy in &mut self.policies {
+            policy.violations = violations.get(&policy.name).copied().unwrap_or_default();
+        }
+    }
+}

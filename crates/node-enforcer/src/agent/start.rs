@@ -1,0 +1,63 @@
+//! What has to be known before the loop begins.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use mooring_crd::{SelfTest, SelfTestResult};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::run::{AgentError, system};
+use super::signals::Signals;
+use super::source::{Rules, Source};
+use crate::check;
+use crate::kernel::Kernel;
+
+/// The rules to begin with; None when a signal asks to end first.
+///
+/// Where an earlier agent's rules are in force and none are known here, they stay until some are: nothing would be a step back.
+pub(super) fn first_rules(
+    source: &mut dyn Source,
+    signals: &Signals,
+    nothing_in_force: bool,
+) -> Result<Option<Rules>, AgentError> {
+    let mut told = false;
+    loop {
+        if let Some(rules) = source.changes().rules {
+            return Ok(Some(rules));
+        }
+        if nothing_in_force {
+            return Ok(Some(Rules::default()));
+        }
+        if !std::mem::replace(&mut told, true) {
+            eprintln!("no rules are known yet: what an earlier agent has in force stays so until they are");
+        }
+        let mut polled =
+            [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(system("wait for rules")(error)),
+        }
+        if signals.asked_to_end().map_err(system("read signals"))? {
+            return Ok(None);
+        }
+    }
+}
+
+/// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
+pub(super) fn pass_self_test(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, AgentError> {
+    // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
+    let tested =
+        if kernel.is_first() { check::self_test_with(kernel, pin_dir) } else { check::self_test_apart(pin_dir) };
+    match tested {
+        Ok(result) if result.passed() => {
+            let weaknesses: Vec<_> = result.weaknesses().collect();
+            let message = (!weaknesses.is_empty()).then(|| weaknesses.join("; "));
+            Ok(SelfTest { result: SelfTestResult::Passed, message })
+        }
+        Ok(result) => Err(AgentError::SelfTest { problems: result.problems().collect::<Vec<_>>().join("; ") }),
+        Err(error) => {
+            eprintln!("going on without a self-test: {error}");
+            Ok(SelfTest { result: SelfTestResult::NotRun, message: Some(error.to_string()) })
+        }
+    }
+}

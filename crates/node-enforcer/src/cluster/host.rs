@@ -1,0 +1,40 @@
+//! The host, as seen from the agent's own container.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Why the host's file tree cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}; give the agent's pod hostPID and privileged, as deploy/manifests/enforcer.yaml does")]
+pub struct HostError {
+    what: &'static str,
+    source: io::Error,
+}
+
+/// Puts this thread, and those that it makes from now on, into the host's mount and cgroup namespaces: bundles, layers and volumes lie
+/// anywhere in the host's file tree, and are mounted while the agent runs. Other threads stay in the container, whose service
+/// account they read. Nothing happens outside of a container.
+///
+/// # Errors
+/// When the host's first process cannot be seen or joined.
+pub fn enter() -> Result<(), HostError> {
+    let error = |what: &'static str| move |source: io::Error| HostError { what, source };
+    for (name, kind) in [("mnt", CloneFlags::CLONE_NEWNS), ("cgroup", CloneFlags::CLONE_NEWCGROUP)] {
+        let (its, own) = (format!("/proc/1/ns/{name}"), format!("/proc/thread-self/ns/{name}"));
+        let id = |path: &str| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+        let its_id = id(&its).map_err(error("look at the host's namespaces"))?;
+        if id(&own).map_err(error("look at the agent's namespaces"))? == its_id {
+            continue;
+        }
+        let namespace = File::open(&its).map_err(error("open the host's namespaces"))?;
+        if kind == CloneFlags::CLONE_NEWNS {
+            // Working folder and root are one with the other threads' until they are parted.
+            unshare(CloneFlags::CLONE_FS).map_err(|e| error("part from the other threads' folders")(e.into()))?;
+        }
+        setns(&namespace, kind).map_err(|e| error("enter the host's namespaces")(e.into()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! What the agent's loop and the thread that talks to the API server leave for each other. Both sides keep only the newest of what is
+//! the same, so neither can fill up however long the other is away, and no lock is held while anyone waits.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mooring_crd::DriftEvent;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::{Notify, watch};
+
+use super::directory::Directory;
+use crate::agent::{Changes, Facts, Rules, Sink, Source, Surroundings};
+use crate::containers::Container;
+use crate::report::Limits;
+
+/// Events that wait to be written: more than can be live at once, since those of containers that are gone wait, too.
+const WAITING_MAX: usize = 512;
+
+/// A `DriftEvent`'s namespace and name.
+pub(super) type EventName = (String, String);
+
+/// For the agent's loop.
+#[derive(Debug)]
+struct Incoming {
+    rules: Option<Rules>,
+    directory: Directory,
+}
+
+/// For the API server.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) events: BTreeMap<EventName, DriftEvent>,
+    /// Violations that found no room here.
+    pub(super) lost: u64,
+}
+
+/// Both sides.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    node: String,
+    incoming: Mutex<Incoming>,
+    bell: EventFd,
+    outgoing: Mutex<Outgoing>,
+    /// Rung for new events.
+    pub(super) written: Notify,
+    facts: watch::Sender<Facts>,
+    /// Violations that could not be written.
+    lost: watch::Sender<u64>,
+    ends: watch::Sender<bool>,
+    /// What is wrong on the API server's side, by what it is about.
+    problems: watch::Sender<BTreeMap<&'static str, String>>,
+}
+
+/// What was written before a panic is as good as what is written at any other time: there is nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mailbox {
+    pub(super) fn new(node: String, directory: Directory) -> std::io::Result<Self> {
+        Ok(Self {
+            node,
+            incoming: Mutex::new(Incoming { rules: None, directory }),
+            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            outgoing: Mutex::default(),
+            written: Notify::new(),
+            facts: watch::Sender::default(),
+            lost: watch::Sender::default(),
+            ends: watch::Sender::default(),
+            problems: watch::Sender::default(),
+        })
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The newest rules, for the loop.
+    pub(super) fn give_rules(&self, rules: Rules) {
+        lock(&self.incoming).rules = Some(rules);
+        self.ring();
+    }
+
+    /// Changes what is known of pods and namespaces; the loop hears of it.
+    pub(super) fn directory<T>(&self, change: impl FnOnce(&mut Directory) -> T) -> T {
+        let given = change(&mut lock(&self.incoming).directory);
+        self.ring();
+        given
+    }
+
+    /// What is known of pods and namespaces, when it has changed since `version`.
+    pub(super) fn directory_since<T>(&self, version: u64, look: impl FnOnce(&Directory) -> T) -> Option<(u64, T)> {
+        let incoming = lock(&self.incoming);
+        let now = incoming.directory.version();
+        (now != version).then(|| (now, look(&incoming.directory)))
+    }
+
+    fn ring(&self) {
+        // It is full only when it has been rung.
+        let _ = self.bell.write(1);
+    }
+
+    /// All events that wait, and how many violations found no room since.
+    pub(super) fn take_events(&self) -> Outgoing {
+        std::mem::take(&mut lock(&self.outgoing))
+    }
+
+    /// The node's state, as the loop tells it.
+    pub(super) fn facts(&self) -> watch::Receiver<Facts> {
+        self.facts.subscribe()
+    }
+
+    pub(super) fn tell(&self, facts: Facts) {
+        self.facts.send_replace(facts);
+    }
+
+    /// How many violations could not be written so far.
+    pub(super) fn lose(&self, lost: u64) {
+        self.lost.send_replace(lost);
+    }
+
+    pub(super) fn lost(&self) -> watch::Receiver<u64> {
+        self.lost.subscribe()
+    }
+
+    /// Says that all is well with something, or what is wrong. What is new is logged.
+    pub(super) fn say(&self, about: &'static str, problem: Option<String>) {
+        self.problems.send_if_modified(|problems| {
+            if problems.get(about) == problem.as_ref() {
+                return false;
+            }
+            if let Some(problem) = problem {
+                eprintln!("{about}: {problem}");
+                problems.insert(about, problem);
+            } else {
+                eprintln!("{about}: well again");
+                problems.remove(about);
+            }
+            true
+        });
+    }
+
+    pub(super) fn problems(&self) -> watch::Receiver<BTreeMap<&'static str, String>> {
+        self.problems.subscribe()
+    }
+
+    pub(super) fn end(&self) {
+        self.ends.send_replace(true);
+    }
+
+    /// When the agent ends.
+    pub(super) async fn ended(&self) {
+        // The sender lives as long as this.
+        let _ = self.ends.subscribe().wait_for(|ends| *ends).await;
+    }
+}
+
+/// The agent's source of rules in a cluster.
+#[derive(Debug)]
+pub struct ClusterSource(pub(super) Arc<Mailbox>);
+
+impl Source for ClusterSource {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.bell.as_fd()
+    }
+
+    fn changes(&mut self) -> Changes {
+        // Nobody has rung: nothing to wait for, and the same is looked at.
+        let _ = self.0.bell.read();
+        let mut incoming = lock(&self.0.incoming);
+        let rules = incoming.rules.take();
+        let (pods, namespaces) = incoming.directory.take_changed();
+        Changes { rules, pods, namespaces }
+    }
+
+    fn surroundings(&self, container: &Container) -> Surroundings {
+        lock(&self.0.incoming).directory.surroundings(container, &self.0.node)
+    }
+
+    fn was_refused(&mut self, why: &str) {
+        eprintln!("rules could not be brought into force: {why}; the last good ones stay");
+    }
+
+    fn without_containers(&mut self, pods: &[&str]) {
+        let mut incoming = lock(&self.0.incoming);
+        for pod in pods {
+            incoming.directory.without_containers(pod);
+        }
+    }
+}
+
+/// The agent's sink in a cluster.
+#[derive(Debug)]
+pub struct ClusterSink(pub(super) Arc<Mailbox>);
+
+impl Sink for ClusterSink {
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    fn take(&mut self, events: Vec<DriftEvent>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut outgoing = lock(&self.0.outgoing);
+        for event in events {
+            let name =
+                (event.metadata.namespace.clone().unwrap_or_default(), event.metadata.name.clone().unwrap_or_default());
+            if outgoing.events.len() >= WAITING_MAX && !outgoing.events.contains_key(&name) {
+                let count = event.status.as_ref().map_or(1, |status| status.count);
+                outgoing.lost = outgoing.lost.saturating_add(u64::try_from(count).unwrap_or(1));
+                continue;
+            }
+            outgoing.events.insert(name, event);
+        }
+        drop(outgoing);
+        self.0.written.notify_one();
+    }
+
+    fn state(&mut self, facts: &Facts) {
+        self.0.tell(facts.clone());
+    }
+}

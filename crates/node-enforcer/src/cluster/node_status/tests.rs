@@ -1,0 +1,127 @@
+use mooring_crd::{AppliedRules, DriftNode, DriftNodeSpec, Kind, validate};
+
+use super::*;
+use crate::agent::PolicyFacts;
+use crate::report::tests::at;
+
+fn facts() -> Facts {
+    Facts {
+        enforcing: true,
+        applied: Some(AppliedRules {
+            revision: 7,
+            digest: "sha256:0".to_owned(),
+            resource_version: Some("12".to_owned()),
+            source: RulesSource::ConfigMap,
+        }),
+        self_test: Some(SelfTest { result: SelfTestResult::Passed, message: None }),
+        seen: 5,
+        matched: 3,
+        protected: 3,
+        policies: vec![PolicyFacts { name: "p".to_owned(), matched: 3, protected: 3, violations: 9, problem: None }],
+        ..Facts::default()
+    }
+}
+
+fn status(facts: &Facts, problems: &[(&'static str, &str)], before: Option<&DriftNodeStatus>) -> DriftNodeStatus {
+    let fixed = Fixed { version: "0.1.0".to_owned(), kernel: "6.12".to_owned() };
+    let problems = problems.iter().map(|(about, problem)| (*about, (*problem).to_owned())).collect();
+    let now = Time(at(i64::from(before.is_some()) * 60));
+    let status = status_of(&fixed, facts, &problems, 2, before, &now);
+    // The API server would take it.
+    let mut node = DriftNode::new("node1", DriftNodeSpec::default());
+    node.status = Some(status.clone());
+    assert_eq!(validate(Kind::DriftNode, &mut serde_json::to_value(node).unwrap()), Ok(()));
+    status
+}
+
+fn told(status: &DriftNodeStatus) -> Vec<(&str, &str, &str)> {
+    status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+#[test]
+fn a_node_that_does_all() {
+    let status = status(&facts(), &[], None);
+    assert_eq!(told(&status), [("Ready", "True", "Enforcing"), ("Degraded", "False", "AllHonoured")]);
+    assert_eq!(status.backend, Some(Backend::BpfLsm));
+    assert_eq!(status.containers.unwrap().summary.as_deref(), Some("3/3"));
+    assert_eq!(status.events.unwrap().lost, 2);
+    assert_eq!(status.policies.first().unwrap().violations, 9);
+}
+
+#[test]
+fn each_fault_has_its_word() {
+    type Change = fn(&mut Facts);
+    let unprotected: Change = |facts| facts.protected = 2;
+    let not_in_force: Change = |facts| facts.problems.push("no room".to_owned());
+    let refused: Change = |facts| {
+        facts.policies.push(PolicyFacts {
+            name: "q".to_owned(),
+            problem: Some("q: wrong".to_owned()),
+            ..PolicyFacts::default()
+        });
+    };
+    let no_rules: Change = |facts| facts.applied = None;
+    for (change, problems, ready, degraded) in [
+        (unprotected, &[][..], "ContainersUnprotected", "True"),
+        (not_in_force, &[], "RulesNotInForce", "True"),
+        (refused, &[], "PoliciesRefused", "True"),
+        (no_rules, &[], "NoRules", "False"),
+        (|_| {}, &[("rules", "refused: digest")], "RulesRefused", "True"),
+        (|_| {}, &[("state folder", "full")], "StateNotKept", "True"),
+        // What only the reports suffer from is no fault of enforcement.
+        (|_| {}, &[("events", "away")], "Enforcing", "False"),
+    ] {
+        let mut facts = facts();
+        change(&mut facts);
+        let status = status(&facts, problems, None);
+        let [(_, is_ready, reason), (_, is_degraded, _)] = told(&status)[..] else { panic!("{status:?}") };
+        assert_eq!((reason, is_degraded), (ready, degraded));
+        assert_eq!(is_ready == "True", ready == "Enforcing");
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_refuse_is_told_of() {
+    let failed = Facts {
+        self_test: Some(SelfTest { result: SelfTestResult::Failed, message: Some("a dropped program ran".to_owned()) }),
+        problems: vec!["a dropped program ran".to_owned()],
+        ..Facts::default()
+    };
+    let status = status(&failed, &[], None);
+    assert_eq!(told(&status), [("Ready", "False", "SelfTestFailed"), ("Degraded", "True", "SelfTestFailed")]);
+    assert_eq!(
+        (status.backend, status.backend_reason.as_deref()),
+        (Some(Backend::None), Some("a dropped program ran"))
+    );
+    assert!(status.features.iter().all(|feature| !feature.supported && feature.message.is_some()));
+}
+
+#[test]
+fn conditions_keep_their_time_until_they_change() {
+    let first = status(&facts(), &[], None);
+    let mut later = facts();
+    later.seen = 6;
+    let second = status(&later, &[], Some(&first));
+    assert_eq!(first.conditions, second.conditions);
+    assert!(!is_urgent(&first, &second));
+    let third = status(&later, &[("rules", "refused")], Some(&second));
+    assert!(
+        third.conditions.iter().zip(&second.conditions).all(|(a, b)| a.last_transition_time != b.last_transition_time)
+    );
+    assert!(is_urgent(&second, &third));
+}
+
+#[test]
+fn words_of_any_length_fit() {
+    let mut facts = facts();
+    facts.problems.push("ö".repeat(10_000));
+    facts.policies = (0..100)
+        .map(|number| PolicyFacts {
+            name: format!("p{number}"),
+            problem: Some("x".repeat(5000)),
+            ..PolicyFacts::default()
+        })
+        .collect();
+    facts.enforcing = false;
+    status(&facts, &[], None);
+}

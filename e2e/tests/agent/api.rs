@@ -1,0 +1,342 @@
+//! The side of the API server, without a kernel part: rules in order, faults, floods. `examples/api.rs` plays the agent's loop.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mooring_crd::access::Binary;
+use mooring_crd::access::grants::GRANTS;
+use mooring_e2e::cluster::{Cluster, Component, Kubectl};
+use serde_json::{Value, json};
+
+use crate::rig::{condition, eventually, hand, hand_data, operator, start};
+
+/// The program that plays the agent's loop. It is killed when the value is dropped.
+struct Loop {
+    child: Child,
+    input: ChildStdin,
+    said: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Loop {
+    fn begin(kubectl: &Kubectl, node: &str, state: &Path) -> Self {
+        let exe = std::env::current_exe().unwrap();
+        let program = exe.ancestors().nth(2).unwrap().join("examples/api");
+        assert!(
+            program.exists(),
+            "{} is missing: cargo build -p mooring-node-enforcer --example api",
+            program.display()
+        );
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(["--node", node, "--kubeconfig"])
+            .arg(kubectl.kubeconfig())
+            .arg("--state-dir")
+            .arg(state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let said: Arc<Mutex<Vec<Value>>> = Arc::default();
+        thread::spawn({
+            let said = Arc::clone(&said);
+            move || {
+                for line in output.lines().map_while(Result::ok) {
+                    said.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                }
+            }
+        });
+        Self { child, input, said }
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
+    /// The revisions that it was given, each with its source, in their order.
+    fn given(&self) -> Vec<(u64, String)> {
+        let said = self.said.lock().unwrap();
+        let rules = said.iter().map(|line| &line["rules"]).filter(|rules| rules.is_object());
+        rules.map(|rules| (rules["revision"].as_u64().unwrap(), rules["source"].as_str().unwrap().to_owned())).collect()
+    }
+
+    #[track_caller]
+    fn await_rules(&self, revision: u64, source: &str) {
+        eventually(&format!("revision {revision} from {source}"), || {
+            self.given().last().is_some_and(|(last, from)| *last == revision && from == source)
+        });
+    }
+
+    fn heard_of(&self, what: &str, name: &str) -> bool {
+        self.said
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line[what].as_array().is_some_and(|names| names.contains(&json!(name))))
+    }
+
+    /// KiB that belong to no file.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn end(mut self) {
+        self.tell("end");
+        let begun = Instant::now();
+        assert!(self.child.wait().unwrap().success());
+        assert!(begun.elapsed() < Duration::from_mins(1));
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct State(PathBuf);
+
+impl State {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mooring-agent-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn node(kubectl: &Kubectl, name: &str) {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    kubectl.apply(&node.to_string()).unwrap();
+}
+
+fn agent_of(cluster: &Cluster, node: &str) -> Kubectl {
+    cluster.kubectl_of_account("mooring-system", "mooring-enforcer", Some(node)).unwrap()
+}
+
+fn prevents() -> Value {
+    json!({"actions": {"prevent": true}})
+}
+
+fn event(namespace: &str, name: &str, count: i64, first: &str) -> String {
+    let event = json!({
+        "apiVersion": "mooring.dev/v1alpha1", "kind": "DriftEvent", "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "policy": "p", "severity": "High", "reason": "NewBinary", "verdict": "Denied", "node": "node1",
+            "pod": {"name": "api"}, "container": "main", "containerID": "c", "path": "/tmp/x", "process": {"pid": 1, "uid": 0},
+        },
+        "status": {"count": count, "firstSeen": first, "lastSeen": "2026-01-02T00:00:00.000000Z"},
+    });
+    format!("event {event}")
+}
+
+/// A policy with lists.
+fn listing(name: &str) -> Value {
+    let path = |kind: &str, number: usize| json!({"path": format!("/opt/{name}/{kind}-{number}")});
+    json!({
+        "scope": {"namespaceSelector": {"matchLabels": {"team": name}}},
+        "detect": {
+            "exceptions": (0..8).map(|number| path("excepted", number)).collect::<Vec<_>>(),
+            "prohibitedBinaries": (0..8).map(|number| path("prohibited", number)).collect::<Vec<_>>(),
+        },
+        "actions": {"prevent": true},
+    })
+}
+
+fn labelled_pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name, "tier": "backend", "pod-template-hash": "6f969cc5b5"}},
+        "spec": {"nodeName": "node1", "containers": [{"name": "main", "image": "x"}]}})
+}
+
+fn count_of(kubectl: &Kubectl, name: &str) -> Option<i64> {
+    kubectl.json(&["get", "driftevent", name]).ok()?["status"]["count"].as_i64()
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-cluster"]
+fn rules_events_and_faults() {
+    let cluster = start();
+    let (admin, operator) = (cluster.kubectl(), operator(&cluster));
+    node(&admin, "node1");
+    // Of an earlier Node of this name, as far as the agent can tell.
+    let left =
+        json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "node1"}, "spec": {}});
+    admin.apply(&left.to_string()).unwrap();
+    let account = agent_of(&cluster, "node1");
+    let state = State::new("rules");
+    let mut agent = Loop::begin(&account, "node1", &state.0);
+    // No rules, and then some; edits come in their order.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(agent.given(), []);
+    for revision in 1..=5 {
+        hand(&operator, "node1", revision, &[("p", prevents())]);
+    }
+    agent.await_rules(5, "ConfigMap");
+    assert!(agent.given().is_sorted());
+    eventually("Ready", || condition(&admin, "node1", "Ready").is_some_and(|(status, ..)| status == "True"));
+    let owners = admin.json(&["get", "driftnode", "node1"]).unwrap()["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners[0]["kind"], "Node", "{owners}");
+
+    // What was damaged is refused and told of, and the last good set stays.
+    let map = admin.json(&["get", "configmap", "node1", "-n", "mooring-nodes"]).unwrap();
+    let mut data = map["data"].clone();
+    data["policies.json"] = json!(data["policies.json"].as_str().unwrap().replace("\"revision\":5", "\"revision\":6"));
+    hand_data(&operator, "node1", &data);
+    eventually("the refusal", || {
+        condition(&admin, "node1", "Degraded").is_some_and(|(status, reason, message)| {
+            status == "True" && reason == "RulesRefused" && message.contains("edited by hand")
+        })
+    });
+    assert_eq!(agent.given().last().unwrap().0, 5);
+    hand(&operator, "node1", 7, &[("p", prevents())]);
+    agent.await_rules(7, "ConfigMap");
+    eventually("no longer degraded", || {
+        condition(&admin, "node1", "Degraded").is_some_and(|(status, ..)| status == "False")
+    });
+
+    // Labels: of namespaces, and of this node's pods only.
+    for (name, on) in [("mine", "node1"), ("other", "node2")] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"nodeName": on,
+            "containers": [{"name": "main", "image": "x"}]}});
+        eventually("the service account", || admin.apply(&pod.to_string()).is_ok());
+    }
+    let uid = |name: &str| admin.json(&["get", "pod", name]).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    eventually("the pod", || agent.heard_of("pods", &uid("mine")));
+    assert!(!agent.heard_of("pods", &uid("other")) && agent.heard_of("namespaces", "default"));
+
+    // Events are counted over lives and agents, and deleted ones come back.
+    agent.tell(&event("default", "one", 1, "2026-01-01T00:00:00.000000Z"));
+    agent.tell(&event("default", "one", 4, "2026-01-01T00:00:00.000000Z"));
+    eventually("4 of the first life", || count_of(&admin, "one") == Some(4));
+    agent.tell(&event("default", "one", 2, "2026-01-01T01:00:00.000000Z"));
+    eventually("2 more of the second", || count_of(&admin, "one") == Some(6));
+    agent.end();
+    let events = admin.json(&["get", "events.events.k8s.io"]).unwrap();
+    let told = events["items"].as_array().unwrap().iter().find(|event| event["reason"] == "NewBinary").unwrap().clone();
+    assert_eq!((&told["reportingInstance"], &told["regarding"]["name"]), (&json!("node1"), &json!("api")), "{told}");
+
+    // Without an API server the next agent has the last good set at once; what happens is told when it is there again.
+    cluster.stop_component(Component::ApiServer);
+    let mut agent = Loop::begin(&account, "node1", &state.0);
+    agent.await_rules(7, "Disk");
+    agent.tell(&event("default", "one", 3, "2026-01-01T02:00:00.000000Z"));
+    thread::sleep(Duration::from_secs(5));
+    cluster.start_component(Component::ApiServer).unwrap();
+    cluster.await_api().unwrap();
+    agent.await_rules(7, "ConfigMap");
+    eventually("3 more of the second agent", || count_of(&admin, "one") == Some(9));
+
+    // Deleted by hand: told, and the last good set stays. The other way round it is followed again.
+    operator.run(&["delete", "configmap", "node1", "-n", "mooring-nodes"]).unwrap();
+    eventually("that it is missing", || {
+        condition(&admin, "node1", "Degraded").is_some_and(|(_, _, message)| message.contains("there is no ConfigMap"))
+    });
+    hand(&operator, "node1", 8, &[("p", prevents())]);
+    agent.await_rules(8, "ConfigMap");
+
+    agent.end();
+
+    // A node that is made anew under its name owns the object. Its agent's pod is a new one, with a token of its own: the old one's
+    // ends with the Node that it was bound to.
+    admin.run(&["delete", "node", "node1"]).unwrap();
+    eventually("the object's end", || admin.run(&["get", "driftnode", "node1"]).is_err());
+    node(&admin, "node1");
+    hand(&operator, "node1", 9, &[("p", prevents())]);
+    let agent = Loop::begin(&agent_of(&cluster, "node1"), "node1", &state.0);
+    agent.await_rules(9, "ConfigMap");
+    eventually("a DriftNode again", || {
+        condition(&admin, "node1", "Ready").is_some_and(|(status, ..)| status == "True")
+    });
+    agent.end();
+    nothing_denied(&cluster);
+    every_right_is_used(&cluster);
+}
+
+fn every_right_is_used(cluster: &Cluster) {
+    let requests = cluster.audit().unwrap();
+    for grant in GRANTS.iter().filter(|grant| grant.binary == Binary::Enforcer) {
+        for verb in grant.verbs {
+            let is_it = |request: &mooring_e2e::cluster::Request| {
+                request.user.ends_with(":mooring-enforcer")
+                    && (&request.verb, request.group.as_str(), request.resource.as_str())
+                        == (&(*verb).to_owned(), grant.group, grant.resource)
+            };
+            assert!(requests.iter().any(is_it), "{verb} {} is granted and was never used", grant.resource);
+        }
+    }
+}
+
+fn nothing_denied(cluster: &Cluster) {
+    let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
+    let denied: Vec<_> = mine
+        .filter(mooring_e2e::cluster::Request::denied)
+        .map(|request| (request.verb, request.resource, request.reason))
+        .collect();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-cluster"]
+fn a_flood_stays_within_its_bounds_and_a_quiet_agent_writes_nothing() {
+    let cluster = start();
+    let (admin, operator) = (cluster.kubectl(), operator(&cluster));
+    let state = State::new("flood");
+    // A state folder that takes nothing: told, and nothing else depends on it.
+    fs::write(&state.0, "a file").unwrap();
+    node(&admin, "node1");
+    hand(&operator, "node1", 1, &[("p", prevents())]);
+    let mut agent = Loop::begin(&agent_of(&cluster, "node1"), "node1", &state.0);
+    agent.await_rules(1, "ConfigMap");
+    eventually("what is wrong with the state folder", || {
+        condition(&admin, "node1", "Degraded").is_some_and(|(_, reason, _)| reason == "StateNotKept")
+    });
+    // 64 policies and 250 pods: what the process holds by itself, its program's pages apart (this is no release build).
+    let names: Vec<String> = (0..64).map(|number| format!("policy-{number}")).collect();
+    let full: Vec<(&str, Value)> = names.iter().map(|name| (name.as_str(), listing(name))).collect();
+    hand(&operator, "node1", 2, &full);
+    agent.await_rules(2, "ConfigMap");
+    let pods: Vec<Value> = (0..250).map(|number| labelled_pod(&format!("pod-{number}"))).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
+    eventually("250 pods", || admin.apply(&list).is_ok());
+    let held = agent.memory();
+    println!("with 250 pods and 64 policies: {held} KiB of its own");
+    assert!(held < 25 * 1024, "{held}");
+
+    let begun = Instant::now();
+    agent.tell("flood node1 default 100000");
+    eventually("the exact counts", || {
+        let events = admin.json(&["get", "driftevents"]).unwrap();
+        let counts = events["items"].as_array().unwrap().iter().map(|event| event["status"]["count"].as_i64().unwrap());
+        counts.filter(|count| *count == 100_000).count() == 10
+    });
+    let writes = |cluster: &Cluster| {
+        let all = cluster.audit().unwrap().into_iter();
+        all.filter(|request| request.user.ends_with(":mooring-enforcer") && request.writes()).count()
+    };
+    let written = writes(&cluster);
+    println!("1,000,000 events in {:?}: {written} writes", begun.elapsed());
+    assert!(written < 80, "{written}");
+    // Idle: not one write in a minute.
+    thread::sleep(Duration::from_secs(35));
+    let before = writes(&cluster);
+    thread::sleep(Duration::from_mins(1));
+    assert_eq!(writes(&cluster), before);
+    agent.end();
+    nothing_denied(&cluster);
+}

@@ -1,0 +1,127 @@
+//! A real pod, started by a real kubelet, is refused its dropped binary.
+
+use mooring_e2e::cluster::{Cluster, Image, Kubectl, Node, NodeOptions, write_image};
+use mooring_e2e::vm::boot::Payload;
+use serde_json::json;
+
+use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
+
+/// The image of nothing but the agent.
+fn load_image(node: &Node) {
+    let tar = std::env::temp_dir().join(format!("mooring-enforcer-{}.tar", std::process::id()));
+    let entrypoint = ["/mooring-enforcer".to_owned()];
+    let image = Image { name: "docker.io/mooring/enforcer:dev", entrypoint: &entrypoint, command: &[], user: "" };
+    write_image(&tar, &image, &[Payload { file: enforcer(), path: "/mooring-enforcer".to_owned() }]).unwrap();
+    node.load(&tar).unwrap();
+    std::fs::remove_file(&tar).unwrap();
+}
+
+fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
+    let of = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+    admin.apply(&of.to_string()).unwrap();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api", "namespace": namespace}, "spec": {"containers": [
+        {"name": "main", "image": "docker.io/library/busybox:test", "command": ["sleep", "100000"]},
+    ]}});
+    eventually("the namespace's service account", || admin.apply(&pod.to_string()).is_ok());
+}
+
+/// Drops a copy of busybox and executes it: what came of it.
+fn drop_and_run(admin: &Kubectl, namespace: &str) -> Result<String, String> {
+    let script = "mkdir -p /tmp/d && cp /bin/busybox /tmp/d/ && /tmp/d/busybox echo ran";
+    let run = admin.run(&["exec", "-n", namespace, "api", "--", "sh", "-c", script]);
+    run.map_err(|error| format!("{error:?}"))
+}
+
+fn dump(cluster: &Cluster, node: &Node) {
+    let admin = cluster.kubectl();
+    for ask in [
+        &["get", "pods", "-A", "-o", "wide"][..],
+        &["logs", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "--tail=50"],
+        &["get", "driftnodes", "-o", "yaml"],
+        &["get", "driftevents", "-A"],
+    ] {
+        eprintln!("{ask:?}\n{}", admin.run(ask).unwrap_or_else(|error| format!("{error:?}")));
+    }
+    eprintln!(
+        "{}",
+        node.run(&["dmesg"]).map(|text| text.lines().rev().take(5).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+    );
+}
+
+#[test]
+#[ignore = "boots a guest: make test-cluster"]
+fn a_pods_dropped_binary_is_refused() {
+    let cluster = start();
+    let node = cluster.start_node(&NodeOptions::new("node1", "6.12".parse().unwrap())).unwrap();
+    cluster.await_ready(&node).unwrap();
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| line(&cluster, &node)));
+    if let Err(failed) = told {
+        dump(&cluster, &node);
+        std::panic::resume_unwind(failed);
+    }
+}
+
+fn line(cluster: &Cluster, node: &Node) {
+    let (admin, operator) = (cluster.kubectl(), operator(cluster));
+    load_image(node);
+    let spec = json!({
+        "severity": "High",
+        "runbookURL": "https://runbooks.example.com/drift",
+        "scope": {"namespaceSelector": {"matchLabels": {"team": "payments"}}},
+        "actions": {"prevent": true},
+    });
+    hand(&operator, "node1", 7, &[("payments-immutable", spec)]);
+    admin.run(&["apply", "-f", &repository("deploy/manifests/enforcer.yaml")]).unwrap();
+    sleeper(&admin, "payments", &json!({"team": "payments"}));
+    sleeper(&admin, "other", &json!({}));
+    admin.run(&["wait", "--for=condition=Ready", "pod", "api", "-n", "payments", "--timeout=180s"]).unwrap();
+    admin.run(&["wait", "--for=condition=Ready", "pod", "api", "-n", "other", "--timeout=180s"]).unwrap();
+    eventually("a DriftNode that is Ready", || {
+        condition(&admin, "node1", "Ready").is_some_and(|(status, reason, _)| status == "True" && reason == "Enforcing")
+    });
+    let object = admin.json(&["get", "driftnode", "node1"]).unwrap();
+    let status = &object["status"];
+    assert_eq!(object["metadata"]["ownerReferences"][0]["kind"], "Node");
+    assert_eq!((&status["backend"], &status["selfTest"]["result"]), (&json!("BpfLsm"), &json!("Passed")), "{status}");
+    assert_eq!(
+        (&status["applied"]["revision"], &status["applied"]["source"]),
+        (&json!(7), &json!("ConfigMap")),
+        "{status}"
+    );
+
+    let said = drop_and_run(&admin, "payments").unwrap_err();
+    assert!(said.contains("Operation not permitted") || said.contains("Permission denied"), "{said}");
+    assert_eq!(drop_and_run(&admin, "other").unwrap(), "ran\n");
+    eventually("a DriftEvent", || {
+        admin.run(&["get", "driftevents", "-n", "payments"]).is_ok_and(|text| text.contains("/tmp/d/busybox"))
+    });
+    let events = admin.json(&["get", "driftevents", "-A"]).unwrap();
+    assert_eq!(events["items"].as_array().unwrap().len(), 1, "{events}");
+    let event = &events["items"][0];
+    assert_eq!(
+        (&event["spec"]["verdict"], &event["spec"]["pod"]["name"]),
+        (&json!("Denied"), &json!("api")),
+        "{event}"
+    );
+    assert_eq!(event["spec"]["container"], "main");
+    let pod = admin.json(&["get", "pod", "api", "-n", "payments"]).unwrap();
+    assert_eq!(event["spec"]["pod"]["uid"], pod["metadata"]["uid"]);
+    println!("{}", admin.run(&["get", "driftevents,dn", "-A"]).unwrap());
+    let mut described = String::new();
+    eventually("an Event on the pod", || {
+        described = admin.run(&["describe", "pod", "api", "-n", "payments"]).unwrap();
+        described.contains("Denied /tmp/d/busybox in container main (policy payments-immutable, severity High)")
+    });
+    println!("{described}");
+
+    // A namespace's new label brings the policy to its pods, and nothing is written for it.
+    admin.run(&["label", "namespace", "other", "team=payments"]).unwrap();
+    eventually("the policy in the other namespace", || drop_and_run(&admin, "other").is_err());
+
+    let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
+    let denied: Vec<_> = mine
+        .filter(mooring_e2e::cluster::Request::denied)
+        .map(|request| (request.verb, request.resource, request.reason))
+        .collect();
+    assert!(denied.is_empty(), "{denied:?}");
+}

@@ -1,0 +1,6 @@
+//! The agent in a real cluster, under its own service account and roles only.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api;
+mod line;
+mod rig;

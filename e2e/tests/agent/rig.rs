@@ -1,0 +1,77 @@
+//! The cluster, and what the tests make and look at.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::cluster::{Cluster, Kubectl, Options};
+use mooring_policy::{NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules};
+use serde_json::{Value, json};
+
+/// How long anything may take on a machine that is busy with other things.
+pub const LIMIT: Duration = Duration::from_mins(3);
+
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+pub fn repository(relative: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative).to_str().unwrap().to_owned()
+}
+
+/// The release build, which is what runs in pods.
+pub fn enforcer() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let target = exe.ancestors().nth(3).unwrap();
+    let path = target.join("release/mooring-enforcer");
+    assert!(path.exists(), "{} is missing: make build", path.display());
+    path
+}
+
+/// A control plane with everything in it that is there before the binaries.
+pub fn start() -> Cluster {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let kubectl = cluster.kubectl();
+    for file in ["crds", "manifests/namespaces.yaml", "manifests/rbac.yaml", "manifests/admission.yaml"] {
+        kubectl.run(&["apply", "-f", &repository(&format!("deploy/{file}"))]).unwrap();
+    }
+    kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
+    cluster
+}
+
+/// Whoever writes the nodes' rules.
+pub fn operator(cluster: &Cluster) -> Kubectl {
+    cluster.kubectl_of_account("mooring-system", "mooring-operator", None).unwrap()
+}
+
+/// Hands a node rules, as the operator does.
+pub fn hand(operator: &Kubectl, node: &str, revision: u64, policies: &[(&str, Value)]) {
+    let policies = policies.iter().map(|(name, spec)| NodePolicyEntry {
+        name: (*name).to_owned(),
+        uid: None,
+        spec: serde_json::from_value(spec.clone()).unwrap(),
+    });
+    let policy = NodePolicy { revision, defaults: NodeDefaults::default(), policies: policies.collect() };
+    hand_data(operator, node, &json!(NodeRules::encode(&policy).unwrap().into_data()));
+}
+
+/// Hands a node whatever it is.
+pub fn hand_data(operator: &Kubectl, node: &str, data: &Value) {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": node, "namespace": "mooring-nodes"}, "data": data});
+    let verb =
+        if operator.run(&["get", "configmap", node, "-n", "mooring-nodes"]).is_ok() { "replace" } else { "create" };
+    operator.run_with(&[verb, "-f", "-"], &map.to_string()).unwrap();
+}
+
+/// A condition of a `DriftNode`: status, reason and message.
+pub fn condition(kubectl: &Kubectl, node: &str, kind: &str) -> Option<(String, String, String)> {
+    let object = kubectl.json(&["get", "driftnode", node]).ok()?;
+    let found = object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?.clone();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("reason"), text("message")))
+}

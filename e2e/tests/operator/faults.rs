@@ -1,0 +1,250 @@
+//! Faults: of the control plane, of other operators, of people, of what is stored.
+
+use std::thread;
+use std::time::Duration;
+
+use mooring_e2e::cluster::Component;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::rig::{Operator, Rig, eventually, policy, repository};
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn an_api_server_or_database_that_was_away_is_caught_up_with() {
+    let rig = Rig::begin();
+    rig.node("n1", json!({}));
+    // Away at the start.
+    rig.cluster.stop_component(Component::ApiServer);
+    let operator = rig.operator("one", &[]);
+    thread::sleep(Duration::from_secs(2));
+    rig.cluster.start_component(Component::ApiServer).unwrap();
+    rig.cluster.await_api().unwrap();
+    rig.policy("p", json!({}));
+    rig.await_policies("n1", &["p"]);
+
+    // Away while it runs: what it watched from is older than what the new one remembers, and what happened is found out.
+    operator.signal(Signal::SIGSTOP);
+    rig.policy("q", json!({}));
+    rig.kubectl.run(&["delete", "cdp", "p"]).unwrap();
+    rig.cluster.stop_component(Component::ApiServer);
+    rig.cluster.start_component(Component::ApiServer).unwrap();
+    rig.cluster.await_api().unwrap();
+    for number in 0..3 {
+        rig.node(&format!("later-{number}"), json!({}));
+    }
+    operator.signal(Signal::SIGCONT);
+    rig.await_policies("n1", &["q"]);
+    rig.await_policies("later-2", &["q"]);
+
+    rig.cluster.stop_component(Component::Etcd);
+    thread::sleep(Duration::from_secs(5));
+    rig.cluster.start_component(Component::Etcd).unwrap();
+    rig.cluster.await_api().unwrap();
+    eventually("an edit after the database was away", || {
+        rig.kubectl.apply(&policy("r", json!({})).to_string()).is_ok()
+    });
+    rig.await_policies("n1", &["q", "r"]);
+    eventually("readiness", || operator.get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(operator.metric("mooring_operator_watch_failures_total{what=\"policies\"}") > 0.0, "no watch failed");
+    assert_eq!(operator.end(), Some(0));
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn what_is_edited_or_deleted_by_hand_is_repaired_and_told() {
+    let rig = Rig::begin();
+    let operator = rig.operator("one", &[]);
+    rig.node("n1", json!({}));
+    rig.policy("p", json!({}));
+    rig.await_policies("n1", &["p"]);
+    // Admission would not let even an administrator.
+    rig.kubectl.run(&["delete", "validatingadmissionpolicybinding", "mooring-node-rules"]).unwrap();
+    let patch = json!({"data": {"policies.json": "{\"revision\":999,\"policies\":[]}"}}).to_string();
+    eventually("an edit by hand", || {
+        rig.kubectl.run(&["patch", "configmap", "n1", "-n", "mooring-nodes", "--type=merge", "-p", &patch]).is_ok()
+    });
+    eventually("the Event of the edit", || rig.told("ConfigMap", "n1").contains(&"EditedByHand".to_owned()));
+    rig.await_policies("n1", &["p"]);
+    rig.kubectl.run(&["delete", "configmap", "n1", "-n", "mooring-nodes"]).unwrap();
+    eventually("the Event of the deletion", || rig.told("ConfigMap", "n1").contains(&"DeletedByHand".to_owned()));
+    rig.await_policies("n1", &["p"]);
+
+    // One that belongs to something else is left alone, until it is gone.
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"theirs": "yes"},
+        "metadata": {"name": "n2", "namespace": "mooring-nodes", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": rig.kubectl.json(&["get", "ns", "default"]).unwrap()["metadata"]["uid"]},
+        ]},
+    });
+    rig.kubectl.apply(&theirs.to_string()).unwrap();
+    rig.node("n2", json!({}));
+    eventually("the Event of the stranger", || rig.told("ConfigMap", "n2").contains(&"NotOurs".to_owned()));
+    assert_eq!(rig.map("n2").unwrap()["data"], json!({"theirs": "yes"}));
+    rig.kubectl.run(&["delete", "configmap", "n2", "-n", "mooring-nodes"]).unwrap();
+    rig.await_policies("n2", &["p"]);
+    rig.kubectl.run(&["apply", "-f", &repository("deploy/manifests/admission.yaml")]).unwrap();
+    assert_eq!(operator.end(), Some(0));
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn of_two_operators_one_leads_and_a_frozen_one_rolls_nothing_back() {
+    let rig = Rig::begin();
+    for number in 0..20 {
+        rig.node(&format!("n{number}"), json!({}));
+    }
+    let first = rig.operator("first", &[]);
+    eventually("the first to lead", || first.leads());
+    let second = rig.operator("second", &[]);
+    rig.policy("p", json!({"description": "0"}));
+    rig.await_policies("n19", &["p"]);
+    thread::sleep(Duration::from_secs(4));
+    assert!(first.leads() && !second.leads());
+
+    let mut leader = (&first, "first");
+    let mut other = (&second, "second");
+    for round in 1..=3 {
+        // Frozen amid its writes of an edit that the other then finds.
+        rig.policy("p", json!({"description": format!("{round}")}));
+        leader.0.signal(Signal::SIGSTOP);
+        eventually(&format!("{} to lead", other.1), || other.0.leads());
+        rig.policy("p", json!({"description": format!("{round} and more")}));
+        let latest = |node: &str| {
+            rig.rules(node).is_some_and(|rules| {
+                rules.policies.iter().any(|p| p.spec.description == Some(format!("{round} and more")))
+            })
+        };
+        eventually("the edit on every node", || (0..20).all(|number| latest(&format!("n{number}"))));
+        leader.0.signal(Signal::SIGCONT);
+        eventually("the thawed one to step back", || !leader.0.leads());
+        (leader, other) = (other, leader);
+    }
+    // Of each ConfigMap, all that was ever stored: the revision only grew, and no earlier wording came back.
+    let mut stored: std::collections::BTreeMap<String, Vec<(u64, u64, String)>> = std::collections::BTreeMap::new();
+    for one in rig.cluster.audit().unwrap() {
+        let response = &one.event["responseObject"];
+        if one.resource != "configmaps" || one.namespace != "mooring-nodes" || !one.writes() || one.code >= 300 {
+            continue;
+        }
+        let Some(text) = response["data"]["policies.json"].as_str() else { continue };
+        let rules: Value = serde_json::from_str(text).unwrap();
+        let version = response["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        let uid = response["metadata"]["uid"].as_str().unwrap().to_owned();
+        let wording = rules["policies"][0]["spec"]["description"].as_str().unwrap_or_default().to_owned();
+        stored.entry(uid).or_default().push((version, rules["revision"].as_u64().unwrap_or_default(), wording));
+    }
+    let mut seen = 0;
+    for mut writes in stored.into_values() {
+        writes.sort();
+        if !writes.iter().any(|(_, _, wording)| wording == "3 and more") {
+            continue;
+        }
+        seen += 1;
+        assert!(writes.is_sorted_by(|a, b| a.1 < b.1), "{writes:?}");
+        assert!(writes.is_sorted_by(|a, b| a.2 <= b.2), "{writes:?}");
+    }
+    assert_eq!(seen, 20);
+
+    // The one that ends gives the lease back, and the other need not wait for it.
+    let (ending, staying): (Operator, Operator) = if first.leads() { (first, second) } else { (second, first) };
+    assert_eq!(ending.end(), Some(0));
+    eventually("the other to lead", || staying.leads());
+    assert_eq!(staying.end(), Some(0));
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn a_set_beyond_a_mebibyte_is_refused_and_the_last_good_one_stays() {
+    let rig = Rig::begin();
+    let operator = rig.operator("one", &[]);
+    rig.node("n1", json!({}));
+    // 60 KiB each, in images, which no other limit of a node counts.
+    let large = |name: &str, letter: &str| {
+        let images: Vec<String> = (0..64).map(|n| format!("{n:02}{}", letter.repeat(630))).collect();
+        rig.policy(name, json!({"description": letter, "scope": {"images": images}}));
+    };
+    for number in 10..34 {
+        large(&format!("large-{number}"), "a");
+    }
+    rig.policy("small", json!({}));
+    let mut fitting = 0;
+    eventually("as many as fit, and the small one", || {
+        let rules = rig.rules("n1").unwrap_or_default();
+        fitting = rules.policies.iter().filter(|policy| policy.name.starts_with("large")).count();
+        fitting > 20 && rules.policies.iter().any(|policy| policy.name == "small")
+    });
+    assert!(fitting < 26, "{fitting}");
+    let all = rig.kubectl.json(&["get", "cdp"]).unwrap();
+    assert_eq!(all["items"].as_array().unwrap().len(), 25);
+    // One more that has no room, and one in force that grows beyond it.
+    large("large-98", "b");
+    large("large-99", "b");
+    let mut why = rig.await_condition("large-99", "Accepted", "False", "TooLarge");
+    assert!(why.contains("1 MiB") && why.contains("n1"), "{why}");
+    let paths: Vec<Value> = (0..200).map(|n| json!({"path": format!("/{n}/{}", "c".repeat(240))})).collect();
+    rig.policy("small", json!({"description": "grown", "detect": {"prohibitedBinaries": paths}}));
+    why = rig.await_condition("small", "Accepted", "False", "TooLarge");
+    assert!(why.contains("stays in force"), "{why}");
+    let rules = rig.rules("n1").unwrap();
+    let small = rules.policies.iter().find(|policy| policy.name == "small").unwrap();
+    assert_eq!(small.spec.description, None, "the last good one");
+    assert!(rules.policies.iter().any(|policy| policy.name == "large-10"));
+    // With room, it is taken.
+    rig.kubectl.run(&["delete", "cdp", "large-10", "large-98", "large-99", "large-11"]).unwrap();
+    rig.await_condition("small", "Accepted", "True", "Accepted");
+    assert_eq!(operator.end(), Some(0));
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn objects_that_are_stored_and_cannot_be_read_stop_nothing() {
+    let rig = Rig::begin();
+    // As they would be after the definition was tightened: stored while it asked for nothing.
+    let kinds = ["containerdriftpolicies", "driftnodes"].map(|plural| format!("{plural}.mooring.dev"));
+    let definitions: Vec<Value> = kinds.iter().map(|name| rig.kubectl.json(&["get", "crd", name]).unwrap()).collect();
+    let put = |definition: &Value, schema: Value| {
+        let patch =
+            json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]).to_string();
+        let name = definition["metadata"]["name"].as_str().unwrap();
+        rig.kubectl.run(&["patch", "crd", name, "--type=json", "-p", &patch]).unwrap();
+    };
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"enabled": {"type": "boolean"}, "severity": {"type": "string"},
+                "actions": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"prevent": {"type": "boolean"}}}}},
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                "properties": {"backend": {"type": "string"}, "released": {"type": "boolean"}}}}});
+    for definition in &definitions {
+        put(definition, anything.clone());
+    }
+    let broken = json!({"enabled": true, "severity": "High", "actions": {"prevent": true}, "scope": ["everything"]});
+    eventually("a definition that asks for nothing", || {
+        rig.kubectl.apply(&policy("broken", broken.clone()).to_string()).is_ok()
+    });
+    let node =
+        json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "n1"}, "spec": {}});
+    rig.kubectl.apply(&node.to_string()).unwrap();
+    let status = json!({"status": {"backend": "Magic"}}).to_string();
+    rig.kubectl.run(&["patch", "driftnode", "n1", "--subresource=status", "--type=merge", "-p", &status]).unwrap();
+    for definition in &definitions {
+        put(definition, definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone());
+    }
+
+    let operator = rig.operator("one", &[]);
+    rig.node("n1", json!({}));
+    rig.policy("good", json!({}));
+    rig.await_policies("n1", &["good"]);
+    rig.await_condition("good", "Accepted", "True", "Accepted");
+    rig.await_condition("good", "Degraded", "True", "NodesCannot");
+    let problems = rig.kubectl.json(&["get", "cdp", "good"]).unwrap()["status"]["nodes"]["problems"].clone();
+    assert!(problems[0]["message"].as_str().unwrap().contains("cannot be read"), "{problems}");
+    // The API server may or may not take a status beside such a spec; if not, the log says so.
+    eventually("what becomes of it", || {
+        let told =
+            rig.kubectl.json(&["get", "cdp", "broken"]).unwrap()["status"]["conditions"][0]["reason"] == "Refused";
+        told || operator.log().contains("status of policy broken")
+    });
+    rig.kubectl.run(&["delete", "cdp", "broken"]).unwrap();
+    assert_eq!(operator.end(), Some(0));
+}
