@@ -172,7 +172,7 @@ mod tests {
         {
             assert!(line.contains(word), "{word}: {line}");
         }
-        assert!(!line.contains("-icount"));
+        assert!(!line.contains("-smp 2"));
     }
 
     #[test]

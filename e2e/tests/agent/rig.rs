@@ -37,7 +37,7 @@ pub fn enforcer() -> PathBuf {
 pub fn start() -> Cluster {
     let cluster = Cluster::start(Options::default()).unwrap();
     let kubectl = cluster.kubectl();
-    for file in ["crds", "manifests/namespaces.yaml", "manifests/rbac.yaml", "manifests/admission.yaml"] {
+    for file in ["crds", "manifests/00-namespaces.yaml", "manifests/rbac.yaml", "manifests/admission.yaml"] {
         kubectl.run(&["apply", "-f", &repository(&format!("deploy/{file}"))]).unwrap();
     }
     kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();

@@ -15,9 +15,9 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: more-than-rbac}
 rules:
-- {apiGroups: [mooring.dev], resources: [driftnodes, driftevents], verbs: [delete, deletecollection, list]}
+- {apiGroups: [mooring.dev], resources: [driftnodes, driftevents], verbs: [update, delete, deletecollection, list]}
 # kubectl reads before it patches.
-- {apiGroups: [mooring.dev], resources: [driftnodes/status], verbs: [get]}
+- {apiGroups: [mooring.dev], resources: [driftnodes/status], verbs: [get, patch]}
 - {apiGroups: [""], resources: [events], verbs: [create, update, patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [get]}
 - {apiGroups: [""], resources: [configmaps], verbs: ["*"]}

@@ -63,7 +63,7 @@ impl Rig {
             let kubectl = cluster.kubectl();
             for folder in [
                 "deploy/crds",
-                "deploy/manifests/namespaces.yaml",
+                "deploy/manifests/00-namespaces.yaml",
                 "deploy/manifests/rbac.yaml",
                 "deploy/manifests/admission.yaml",
             ] {

@@ -70,8 +70,9 @@ pub struct Manifest {
 #[must_use]
 pub fn manifests() -> Vec<Manifest> {
     vec![
+        // kubectl takes a folder's files by name, and everything else is in a namespace.
+        Manifest { file: "00-namespaces.yaml", objects: namespaces() },
         Manifest { file: "admission.yaml", objects: admission::objects() },
-        Manifest { file: "namespaces.yaml", objects: namespaces() },
         Manifest { file: "rbac.yaml", objects: grants::objects() },
     ]
 }
