@@ -249,10 +249,20 @@ impl Agent {
             self.failure = self.bring_into_force(rules).err().map(|error| error.to_string());
             match &self.failure {
                 None => self.say_enforcing(),
-                Some(why) => self.source.was_refused(why),
+                Some(why) => {
+                    self.say_refused(why);
+                    self.source.was_refused();
+                }
             }
         }
+        if let Some(why) = &changes.refused {
+            self.say_refused(why);
+        }
         self.look_round(&changes.pods, &changes.namespaces);
+    }
+
+    fn say_refused(&self, why: &str) {
+        eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
     }
 
     /// The labels of these pods and namespaces are new: containers whose policies they change are entered anew.

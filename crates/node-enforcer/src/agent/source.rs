@@ -32,6 +32,8 @@ pub struct Rules {
 pub struct Changes {
     /// The newest set.
     pub rules: Option<Rules>,
+    /// Why there is none, though something has changed.
+    pub refused: Option<String>,
     /// Uids of pods whose labels are new.
     pub pods: BTreeSet<String>,
     /// Names of namespaces whose labels are new.
@@ -55,7 +57,7 @@ pub trait Source {
     fn surroundings(&self, container: &Container) -> Surroundings;
 
     /// The set that was given last could not be brought into force.
-    fn was_refused(&mut self, why: &str);
+    fn was_refused(&mut self) {}
 
     /// These pods have no container here (any more).
     fn without_containers(&mut self, pods: &[&str]);
@@ -86,20 +88,17 @@ impl Files {
         Ok(Self { path, node, watch: watch?, first: Some(first), given: Some(loaded), edited: None })
     }
 
-    fn reload(&mut self) -> Option<Rules> {
+    fn reload(&mut self) -> Changes {
+        let mut changes = Changes::default();
         match policies::load(&self.path, NodeDefaults::default()) {
-            Ok(loaded) if self.given.as_ref() == Some(&loaded) => None,
+            Ok(loaded) if self.given.as_ref() == Some(&loaded) => {}
             Ok(loaded) => {
-                let rules = Rules { set: loaded.rules.clone(), ..Rules::default() };
+                changes.rules = Some(Rules { set: loaded.rules.clone(), ..Rules::default() });
                 self.given = Some(loaded);
-                Some(rules)
             }
-            Err(errors) => {
-                let why = errors.to_string().replace('\n', "; ");
-                eprintln!("policies refused: {why}; the last good set stays in force");
-                None
-            }
+            Err(errors) => changes.refused = Some(errors.to_string().replace('\n', "; ")),
         }
+        changes
     }
 }
 
@@ -120,12 +119,11 @@ impl Source for Files {
             Ok(false) => {}
             Err(error) => eprintln!("{error}; the policies in force stay"),
         }
-        let mut changes = Changes::default();
         if self.edited.is_some_and(|(first, last)| last.elapsed() >= SETTLE || first.elapsed() >= SETTLE_MOST) {
             self.edited = None;
-            changes.rules = self.reload();
+            return self.reload();
         }
-        changes
+        Changes::default()
     }
 
     fn is_settling(&self) -> bool {
@@ -136,8 +134,7 @@ impl Source for Files {
         Surroundings::of(container, &self.node)
     }
 
-    fn was_refused(&mut self, why: &str) {
-        eprintln!("policies refused: {why}; the last good set stays in force");
+    fn was_refused(&mut self) {
         // The same again is tried again.
         self.given = None;
     }

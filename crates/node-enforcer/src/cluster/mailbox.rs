@@ -171,15 +171,11 @@ impl Source for ClusterSource {
         let mut incoming = lock(&self.0.incoming);
         let rules = incoming.rules.take();
         let (pods, namespaces) = incoming.directory.take_changed();
-        Changes { rules, pods, namespaces }
+        Changes { rules, refused: None, pods, namespaces }
     }
 
     fn surroundings(&self, container: &Container) -> Surroundings {
         lock(&self.0.incoming).directory.surroundings(container, &self.0.node)
-    }
-
-    fn was_refused(&mut self, why: &str) {
-        eprintln!("rules could not be brought into force: {why}; the last good ones stay");
     }
 
     fn without_containers(&mut self, pods: &[&str]) {
