@@ -40,11 +40,11 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Ended
     }
 }
 
-/// As [`run_within`] half a minute, and a failure of the command is an error.
+/// As [`run_within`] two minutes, and a failure of the command is an error.
 pub(crate) fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
-    let ended = run_within(&mut command, Duration::from_secs(30))?;
+    let ended = run_within(&mut command, Duration::from_secs(120))?;
     if ended.status.success() {
         return Ok(ended.output);
     }
