@@ -116,7 +116,9 @@ impl Node {
 
     /// Waits until it takes images, which it does before it is Ready.
     fn await_runtime(&self) -> Result<()> {
-        let answers = || self.run(&["ctr", "version"]).is_ok();
+        // It makes its socket when it is ready; the guest itself looks, since each command here costs it more.
+        let look = "until [ -S /run/containerd/containerd.sock ]; do busybox usleep 200000; done";
+        let answers = || self.run(&["timeout", "60", "bash", "-c", look]).is_ok();
         if daemon::wait(LIMIT, || !self.runs() || answers()) && self.runs() {
             return Ok(());
         }
