@@ -9,10 +9,11 @@ NODES   ?= 1
 OUT := target/x86_64-unknown-linux-gnu
 VM  := $(OUT)/debug/vm
 CLUSTER := $(OUT)/debug/cluster
-# What a guest is given.
+# What a guest is given, and what a cluster.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
+BINARIES = $(OUT)/release/mooring-enforcer $(OUT)/release/mooring-operator
 
-.PHONY: help setup build demo test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
+.PHONY: help setup build demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,8 +26,12 @@ build: setup ## Build the enforcer, the operator, the rig and the guests' tests
 	cargo build --release -p mooring-operator
 	cargo build -p mooring-e2e --bins
 
-demo: build ## Show a drifted binary refused in a real container on the newest kernel
-	@./scripts/demo $(VM) $(OUT)/release/mooring-enforcer
+demo: build ## Show it all in a Kubernetes cluster: a policy applied, a pod's dropped binary refused
+	@./scripts/setup cluster
+	@./scripts/demo $(CLUSTER) $(BINARIES)
+
+demo-standalone: build ## Without a cluster: a drifted binary refused in a real container on the newest kernel
+	@./scripts/demo-standalone $(VM) $(OUT)/release/mooring-enforcer
 
 test: ## Everything that a change needs: lint, unit and property tests, generated files, the kernels
 	@./scripts/test "$(KERNELS)"
@@ -77,6 +82,9 @@ cluster-up: ## A Kubernetes cluster on this machine, with guests as nodes: make 
 	@./scripts/setup cluster
 	@cargo build -q -p mooring-e2e --bin cluster
 	@$(CLUSTER) up --nodes $(NODES) --kernel $(KERNEL)
+
+cluster-install: build ## Put the operator and the agent, as built now, into the cluster, or newer builds of them
+	@$(CLUSTER) install --enforcer $(word 1,$(BINARIES)) --operator $(word 2,$(BINARIES))
 
 cluster-env: ## What a shell needs for kubectl: eval "$(make -s cluster-env)"
 	@$(CLUSTER) env

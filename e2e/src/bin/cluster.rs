@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use mooring_e2e::cluster::{Cluster, Component, Error, Image, Node, NodeOptions, Options, write_image};
+use mooring_e2e::cluster::{Binaries, Cluster, Component, Error, Image, Node, NodeOptions, Options, write_image};
 use mooring_e2e::vm::apt::Mirror;
 use mooring_e2e::vm::boot::Payload;
 use mooring_e2e::vm::kernels::Kernel;
@@ -37,8 +37,20 @@ enum Action {
         /// How many guests join it as nodes.
         #[arg(long, default_value_t = 1)]
         nodes: u32,
+        /// Return when they have booted, before they are Ready.
+        #[arg(long, conflicts_with = "images")]
+        no_wait: bool,
         #[command(flatten)]
         guests: Guests,
+    },
+    /// Puts Mooring into the cluster, or newer builds of it, and waits until each node enforces.
+    Install {
+        /// The agent's program, a static binary.
+        #[arg(long, value_name = "FILE")]
+        enforcer: PathBuf,
+        /// The operator's program, a static binary.
+        #[arg(long, value_name = "FILE")]
+        operator: PathBuf,
     },
     /// Boots one more node.
     Node {
@@ -146,8 +158,16 @@ fn main() -> ExitCode {
 
 fn act(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.action {
-        Action::Up { nodes, guests } => up(cli, *nodes, guests)?,
-        Action::Node { name, guest } => start(&Cluster::open(&cli.dir)?, std::slice::from_ref(name), guest)?,
+        Action::Up { nodes, no_wait, guests } => up(cli, *nodes, *no_wait, guests)?,
+        Action::Install { enforcer, operator } => {
+            let binaries = Binaries { enforcer: enforcer.clone(), operator: operator.clone() };
+            Cluster::open(&cli.dir)?.install(&binaries)?;
+            println!("\nMooring enforces on every node. What to type next:\n");
+            println!("    kubectl get cdp,dn");
+            println!("    kubectl apply -f deploy/examples/detect-everything.yaml");
+            println!("    kubectl get driftevents -A");
+        }
+        Action::Node { name, guest } => start(&Cluster::open(&cli.dir)?, std::slice::from_ref(name), true, guest)?,
         Action::Kwok { count } => Cluster::open(&cli.dir)?.add_kwok_nodes(*count)?,
         Action::Status => status(&Cluster::open(&cli.dir)?)?,
         Action::Kubectl { arguments } => {
@@ -200,11 +220,11 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
+fn up(cli: &Cli, nodes: u32, no_wait: bool, guests: &Guests) -> anyhow::Result<()> {
     let options = Options { mirror: cli.mirror.as_deref().map(Mirror::at), ..Options::default() };
     let cluster = Cluster::up(&cli.dir, options)?;
     let names: Vec<String> = (1..=nodes).map(|number| format!("node{number}")).collect();
-    start(&cluster, &names, guests)?;
+    start(&cluster, &names, !no_wait, guests)?;
     let make = cli.dir.as_os_str() == DIR;
     let program = std::env::args().next().unwrap_or_default();
     let rest = format!(" --dir {}", cli.dir.display());
@@ -215,6 +235,9 @@ fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
         println!("    eval \"$({program} env{rest})\"");
     }
     println!("    kubectl get nodes");
+    if make {
+        println!("    make cluster-install                # operator and agents, as built now; again after each edit");
+    }
     if nodes > 0 {
         println!("    kubectl run one --image=docker.io/library/busybox:test -- sleep 1000");
     }
@@ -223,8 +246,8 @@ fn up(cli: &Cli, nodes: u32, guests: &Guests) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Boots nodes one after the other, and then waits for all.
-fn start(cluster: &Cluster, names: &[String], guest: &Guests) -> anyhow::Result<()> {
+/// Boots nodes one after the other, and then waits for all if it is to.
+fn start(cluster: &Cluster, names: &[String], wait: bool, guest: &Guests) -> anyhow::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -237,7 +260,7 @@ fn start(cluster: &Cluster, names: &[String], guest: &Guests) -> anyhow::Result<
         nodes.push(cluster.start_node(&options)?);
         step.done();
     }
-    for node in nodes {
+    for node in nodes.into_iter().filter(|_| wait) {
         let step = Step::begin(format!("{}: waiting until it is Ready", node.name()));
         cluster.await_ready(&node)?;
         step.done();

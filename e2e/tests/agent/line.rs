@@ -1,20 +1,9 @@
 //! A real pod, started by a real kubelet, is refused its dropped binary.
 
-use mooring_e2e::cluster::{Cluster, Image, Kubectl, Node, NodeOptions, write_image};
-use mooring_e2e::vm::boot::Payload;
+use mooring_e2e::cluster::{Cluster, Kubectl, Node, NodeOptions};
 use serde_json::json;
 
 use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
-
-/// The image of nothing but the agent.
-fn load_image(node: &Node) {
-    let tar = std::env::temp_dir().join(format!("mooring-enforcer-{}.tar", std::process::id()));
-    let entrypoint = ["/mooring-enforcer".to_owned()];
-    let image = Image { name: "docker.io/mooring/enforcer:dev", entrypoint: &entrypoint, command: &[], user: "" };
-    write_image(&tar, &image, &[Payload { file: enforcer(), path: "/mooring-enforcer".to_owned() }]).unwrap();
-    node.load(&tar).unwrap();
-    std::fs::remove_file(&tar).unwrap();
-}
 
 fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
     let of = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -63,7 +52,7 @@ fn a_pods_dropped_binary_is_refused() {
 
 fn line(cluster: &Cluster, node: &Node) {
     let (admin, operator) = (cluster.kubectl(), operator(cluster));
-    load_image(node);
+    node.load_program("enforcer", &enforcer()).unwrap();
     let spec = json!({
         "severity": "High",
         "runbookURL": "https://runbooks.example.com/drift",

@@ -36,11 +36,7 @@ pub fn enforcer() -> PathBuf {
 /// A control plane with everything in it that is there before the binaries.
 pub fn start() -> Cluster {
     let cluster = Cluster::start(Options::default()).unwrap();
-    let kubectl = cluster.kubectl();
-    for file in ["crds", "manifests/00-namespaces.yaml", "manifests/rbac.yaml", "manifests/admission.yaml"] {
-        kubectl.run(&["apply", "-f", &repository(&format!("deploy/{file}"))]).unwrap();
-    }
-    kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
+    cluster.install_api().unwrap();
     cluster
 }
 

@@ -14,7 +14,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Cluster, Kubectl, Options};
 
@@ -26,18 +25,7 @@ fn cluster() -> &'static Cluster {
 
 fn prepared() -> mooring_e2e::cluster::Result<Cluster> {
     let cluster = Cluster::start(Options::default())?;
-    let kubectl = cluster.kubectl();
-    for folder in ["deploy/crds", "deploy/manifests"] {
-        kubectl.run(&["apply", "-f", path(folder).to_str().unwrap()])?;
-    }
-    kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
-    // Admission policies come into force a moment after they were taken.
-    let begin = Instant::now();
-    let anyone = ["create", "configmap", "anyone", "-n", "mooring-nodes", "--dry-run=server"];
-    while kubectl.run(&anyone).is_ok() {
-        assert!(begin.elapsed() < Duration::from_mins(1), "admission does not come into force");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    cluster.install_api()?;
     Ok(cluster)
 }
 

@@ -60,16 +60,7 @@ impl Rig {
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let cluster = CLUSTER.get_or_init(|| {
             let cluster = Cluster::start(Options::default()).unwrap();
-            let kubectl = cluster.kubectl();
-            for folder in [
-                "deploy/crds",
-                "deploy/manifests/00-namespaces.yaml",
-                "deploy/manifests/rbac.yaml",
-                "deploy/manifests/admission.yaml",
-            ] {
-                kubectl.run(&["apply", "-f", &repository(folder)]).unwrap();
-            }
-            kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=120s"]).unwrap();
+            cluster.install_api().unwrap();
             cluster
         });
         let kubectl = cluster.kubectl();
