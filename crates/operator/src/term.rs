@@ -77,6 +77,8 @@ struct Term<'a> {
     maps: Queue<String>,
     statuses: Queue<PolicyKey>,
     written: BTreeMap<PolicyKey, Duration>,
+    /// When each policy's status was worked out last, which takes a look at every node.
+    looked: BTreeMap<PolicyKey, Duration>,
     trims: BTreeMap<String, Surplus>,
     trimming: BTreeSet<String>,
     trim_at: Duration,
@@ -97,6 +99,7 @@ pub async fn run(setting: &Setting) {
         maps: Queue::default(),
         statuses: Queue::default(),
         written: BTreeMap::new(),
+        looked: BTreeMap::new(),
         trims: BTreeMap::new(),
         trimming: BTreeSet::new(),
         trim_at: Duration::ZERO,
@@ -272,12 +275,18 @@ impl Term<'_> {
         }
         let took = self.now().saturating_sub(begun);
         self.setting.metrics.plan_seconds.observe(took.as_secs_f64());
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let waiting = self.maps.len();
-        self.setting.metrics.nodes.get_or_create(&word("waiting")).set(count(waiting));
+        self.setting
+            .metrics
+            .nodes
+            .get_or_create(&word("waiting"))
+            .set(i64::try_from(self.maps.len()).unwrap_or(i64::MAX));
+    }
+
+    fn count_objects(&self) {
         for kind in Kind::ALL {
             let known = if kind == Kind::Event { self.events.len() } else { self.index.names(kind).len() };
-            self.setting.metrics.objects.get_or_create(&word(kind.as_str())).set(count(known));
+            let known = i64::try_from(known).unwrap_or(i64::MAX);
+            self.setting.metrics.objects.get_or_create(&word(kind.as_str())).set(known);
         }
     }
 
@@ -304,15 +313,16 @@ impl Term<'_> {
     fn begin_statuses(&mut self) {
         let now = self.now();
         for key in self.index.take_dirty_policies() {
-            self.statuses.add(key, now);
+            let at = self.looked.get(&key).map_or(now, |looked| now.max(*looked + STATUS_PAUSE));
+            self.statuses.add(key, at);
         }
         while self.statuses.doing() < AT_ONCE && self.setting.leadership.holds() {
             let Some(key) = self.statuses.take_due(now) else { break };
             let Some(policy) = self.index.policies().get(&key) else {
                 self.statuses.ended(&key, false, now);
-                self.written.remove(&key);
                 continue;
             };
+            self.looked.insert(key.clone(), now);
             let new = status(&self.index, &key, policy, Timestamp::now());
             let pause = if only_figures_differ(&new, &policy.status) { FIGURES_PAUSE } else { STATUS_PAUSE };
             let due = self.written.get(&key).map_or(now, |written| *written + pause);
@@ -340,6 +350,9 @@ impl Term<'_> {
         if now >= self.trim_at {
             self.trim_at = now + RETENTION_PAUSE;
             let surplus = self.events.surplus(Timestamp::now(), self.setting.caps);
+            self.count_objects();
+            self.written.retain(|key, _| self.index.policies().contains_key(key));
+            self.looked.retain(|key, _| self.index.policies().contains_key(key));
             self.trims = surplus.into_iter().map(|one| (one.key.clone(), one)).collect();
         }
         while self.trimming.len() < AT_ONCE && self.setting.leadership.holds() {
