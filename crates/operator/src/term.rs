@@ -21,7 +21,7 @@ use crate::leader::{Clock, Leadership};
 use crate::metrics::{Metrics, word};
 use crate::objects::{Change, Kind};
 use crate::queue::{Budget, Queue};
-use crate::retention::{Caps, Events, Surplus, Why};
+use crate::retention::{Caps, Events, Surplus, Wall, Why};
 use crate::status::{only_figures_differ, status};
 use crate::tell::{Told, about_map, changes, reference};
 use crate::watch::{Said, watch_all};
@@ -82,6 +82,7 @@ struct Term<'a> {
     trims: BTreeMap<String, Surplus>,
     trimming: BTreeSet<String>,
     trim_at: Duration,
+    wall: Wall,
     tell: Budget,
     doing: FuturesUnordered<BoxFuture<'a, Done>>,
 }
@@ -103,6 +104,7 @@ pub async fn run(setting: &Setting) {
         trims: BTreeMap::new(),
         trimming: BTreeSet::new(),
         trim_at: Duration::ZERO,
+        wall: Wall::new(Timestamp::now(), setting.clock.now()),
         tell: Budget::new(TELL_BURST, TELL_EVERY),
         doing: FuturesUnordered::new(),
     };
@@ -349,7 +351,7 @@ impl Term<'_> {
         let now = self.now();
         if now >= self.trim_at {
             self.trim_at = now + RETENTION_PAUSE;
-            let surplus = self.events.surplus(Timestamp::now(), self.setting.caps);
+            let surplus = self.events.surplus(self.wall.at_most(Timestamp::now(), now), self.setting.caps);
             self.count_objects();
             self.written.retain(|key, _| self.index.policies().contains_key(key));
             self.looked.retain(|key, _| self.index.policies().contains_key(key));
