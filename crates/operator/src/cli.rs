@@ -29,9 +29,9 @@ pub struct Cli {
     #[arg(long)]
     pub volume_binaries: bool,
 
-    /// Hours that a DriftEvent stays after it was counted last.
-    #[arg(long, default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
-    pub event_hours: u64,
+    /// Seconds that a DriftEvent stays after it was counted last; a week unless said otherwise.
+    #[arg(long, default_value_t = 604_800, value_parser = clap::value_parser!(u64).range(10..=31_536_000), value_name = "SECONDS")]
+    pub event_seconds: u64,
 
     /// DriftEvents in one namespace, at most.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "NUMBER")]
@@ -47,7 +47,7 @@ impl Cli {
     #[must_use]
     pub fn caps(&self) -> Caps {
         Caps {
-            time_to_live: Duration::from_secs(self.event_hours * 3600),
+            time_to_live: Duration::from_secs(self.event_seconds),
             namespace: self.events_per_namespace as usize,
             cluster: self.events_per_cluster as usize,
         }

@@ -1,10 +1,11 @@
 //! What a node's `ConfigMap` holds, revision apart: policies as fragments of JSON that all nodes share.
 //!
 //! Fifteen thousand nodes with sixty-four policies each are a gigabyte of text, and a few hundred different policies. Each
-//! policy is written as JSON once, and a node's content is a list of pointers.
+//! policy is written as JSON once, a content is a list of pointers, and nodes with the same policies share one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use mooring_crd::{FieldError, Scope};
@@ -70,6 +71,15 @@ impl NodeScope {
         Self(Scope { node_selector: scope.node_selector.clone(), ..Scope::default() })
     }
 
+    /// The keys of the labels that it asks for.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let selectors = self.0.node_selector.iter();
+        selectors.flat_map(|selector| {
+            let expressions = selector.match_expressions.iter().map(|requirement| &requirement.key);
+            selector.match_labels.keys().chain(expressions).map(String::as_str)
+        })
+    }
+
     /// Whether a node with these labels is one of them.
     #[must_use]
     pub fn concerns(&self, labels: &Labels) -> bool {
@@ -92,10 +102,11 @@ fn said(errors: &[FieldError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Every fragment that is in use, once: equal fragments are the same pointer.
+/// Every fragment and every content that is in use, once: equal ones are the same pointer.
 #[derive(Debug, Default)]
 pub struct Fragments {
     by_text: HashMap<Box<str>, Arc<Fragment>>,
+    contents: HashSet<Arc<Content>>,
     sweep_at: usize,
 }
 
@@ -137,11 +148,24 @@ impl Fragments {
         }
     }
 
+    /// The one content that is equal to this.
+    pub fn content(&mut self, content: Content) -> Arc<Content> {
+        if let Some(known) = self.contents.get(&content) {
+            return known.clone();
+        }
+        self.sweep();
+        let content = Arc::new(content);
+        self.contents.insert(content.clone());
+        content
+    }
+
     /// Forgets what nobody uses any more, now and then.
     fn sweep(&mut self) {
-        if self.by_text.len() >= self.sweep_at {
+        if self.by_text.len() + self.contents.len() >= self.sweep_at {
+            // First those that hold fragments.
+            self.contents.retain(|content| Arc::strong_count(content) > 1);
             self.by_text.retain(|_, fragment| Arc::strong_count(fragment) > 1);
-            self.sweep_at = (2 * self.by_text.len()).max(1024);
+            self.sweep_at = (2 * (self.by_text.len() + self.contents.len())).max(1024);
         }
     }
 }
@@ -160,6 +184,16 @@ impl PartialEq for Content {
         self.defaults == other.defaults
             && self.fragments.len() == other.fragments.len()
             && self.fragments.iter().zip(&other.fragments).all(|(one, two)| Arc::ptr_eq(one, two))
+    }
+}
+
+impl Eq for Content {}
+
+impl Hash for Content {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for fragment in &self.fragments {
+            Arc::as_ptr(fragment).hash(state);
+        }
     }
 }
 
@@ -186,7 +220,7 @@ pub struct Decoded {
     /// Its revision.
     pub revision: u64,
     /// Its content, where every policy in it is one that nodes take.
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
 }
 
 impl Content {
@@ -211,7 +245,7 @@ impl Content {
         let Read { revision, defaults, policies } = serde_json::from_str(rules.verified()?)?;
         let found: Option<Vec<_>> =
             policies.into_iter().map(|text| fragments.of_text(text, defaults).ok().flatten()).collect();
-        let content = found.map(|fragments| Self { defaults, fragments });
+        let content = found.map(|found| fragments.content(Self { defaults, fragments: found }));
         Ok((Decoded { revision, content }, rules.digest))
     }
 

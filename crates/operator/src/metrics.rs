@@ -36,7 +36,7 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Objects that are known, by kind.
     pub objects: Family<Word, Gauge>,
-    /// Nodes by what their `ConfigMap` is: settled, waiting.
+    /// Nodes whose `ConfigMap` waits to be written.
     pub nodes: Family<Word, Gauge>,
     /// Writes.
     pub writes: Family<Outcome, Counter>,
@@ -66,7 +66,7 @@ impl Default for Metrics {
         };
         registry.register("leader", "Whether this process leads", metrics.leader.clone());
         registry.register("objects", "Objects that are known, by kind", metrics.objects.clone());
-        registry.register("nodes", "Nodes, by whether their ConfigMap is what it is to be", metrics.nodes.clone());
+        registry.register("nodes", "Nodes, by what their ConfigMap waits for", metrics.nodes.clone());
         registry.register("writes", "Writes, by object and result", metrics.writes.clone());
         registry.register("lists", "Lists that were begun, by kind", metrics.lists.clone());
         registry.register("watch_failures", "Watches that failed, by kind", metrics.watch_failures.clone());

@@ -18,6 +18,27 @@ pub struct Caps {
     pub cluster: usize,
 }
 
+/// The wall clock as far as events expire by it: one that somebody sets forward must not make them all expire at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Wall {
+    said: Timestamp,
+    at: Duration,
+}
+
+impl Wall {
+    /// What the wall clock says now, at a time on a clock that nobody can set.
+    #[must_use]
+    pub fn new(said: Timestamp, at: Duration) -> Self {
+        Self { said, at }
+    }
+
+    /// What it may be by now at most, when it says `says`. One that went back is believed: events then stay longer.
+    #[must_use]
+    pub fn at_most(&self, says: Timestamp, now: Duration) -> Timestamp {
+        self.said.checked_add(now.saturating_sub(self.at)).map_or(says, |at_most| says.min(at_most))
+    }
+}
+
 /// Why an event has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
@@ -121,16 +142,29 @@ impl Events {
         let event = self.by_key.get(key)?;
         Some(Surplus { key: key.to_owned(), uid: event.uid.clone(), why })
     }
-
-    /// When the next event expires.
-    #[must_use]
-    pub fn next_expiry(&self, caps: Caps) -> Option<Timestamp> {
-        let oldest =
-            self.by_namespace.values().filter_map(|events| events.first()).map(|(written, _)| *written).min()?;
-        oldest.checked_add(caps.time_to_live).ok()
-    }
 }
 
 fn namespace(key: &str) -> &str {
     key.split_once('/').map_or("", |(namespace, _)| namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_expire() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let wall = Wall::new(at(1_000_000), Duration::from_secs(50));
+        let caps = Caps { time_to_live: Duration::from_mins(10), namespace: 9, cluster: 9 };
+        let mut events = Events::default();
+        events.apply("a/old", EventObject { uid: "1".to_owned(), written: at(1_000_000 - 590) });
+        events.apply("a/new", EventObject { uid: "2".to_owned(), written: at(1_000_000) });
+        let gone = |says, now| events.surplus(wall.at_most(at(says), Duration::from_secs(now)), caps).len();
+        assert_eq!(gone(1_000_005, 55), 0);
+        assert_eq!(gone(9_000_000, 55), 0, "forward");
+        assert_eq!(gone(1, 55), 0, "back");
+        assert_eq!(gone(1_000_020, 70), 1);
+        assert_eq!(gone(9_000_000, 70), 1);
+    }
 }

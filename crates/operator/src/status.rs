@@ -338,7 +338,6 @@ pub fn condition<'a>(status: &'a ContainerDriftPolicyStatus, kind: &str) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::Content;
     use crate::objects::{Change, ConfigMapObject, PolicyObject};
     use mooring_crd::{AppliedRules, ContainerDriftPolicySpec, RulesSource};
     use mooring_policy::NodeDefaults;
@@ -359,7 +358,7 @@ mod tests {
     fn go_on(index: &mut Index, agent: bool) {
         index.plan();
         let node = &index.nodes()["n"];
-        let content: Content = node.desired.clone().unwrap();
+        let content = node.desired.clone().unwrap();
         let revision = node.observed.as_ref().map_or(1, |observed| observed.revision + 1);
         let rules = content.encode(revision).unwrap();
         let applied = AppliedRules {

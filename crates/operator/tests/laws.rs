@@ -51,7 +51,7 @@ fn content_is_byte_for_byte_what_the_policy_crate_writes() {
     let rules = content.encode(7).unwrap();
     assert_eq!(rules, NodeRules::encode(&policy).unwrap());
     let (decoded, digest) = Content::decode(&rules.clone().into_data(), &mut fragments).unwrap();
-    assert_eq!((decoded.revision, decoded.content.as_ref(), digest), (7, Some(&content), rules.digest.clone()));
+    assert_eq!((decoded.revision, decoded.content.as_deref(), digest), (7, Some(&content), rules.digest.clone()));
     let edited = NodeRules { policies: rules.policies.replace("/p2/", "/q2/"), ..rules };
     assert!(Content::decode(&edited.into_data(), &mut fragments).is_err());
 }
@@ -398,4 +398,24 @@ fn what_was_refused_and_is_then_disabled_goes_out_of_force() {
     assert_eq!(edit(&mut index, 1, |_| {}), 1);
     assert_eq!(edit(&mut index, 2, |spec| spec.detect.drifted_scripts = true), 1, "the last good one");
     assert_eq!(edit(&mut index, 3, |spec| spec.enabled = false), 0);
+}
+
+#[test]
+fn a_last_good_wording_stays_where_its_own_selector_says() {
+    let mut index = Index::new(NodeDefaults::default());
+    let mut world = World::default();
+    for n in 0..2 {
+        world.step(&Step::Node(n, 0), &mut index);
+    }
+    index.apply("p", policy_object("p", 1, spec(1, 1, Some(0))));
+    world.settle(&mut index);
+    let in_force = |index: &Index, n: &str| index.nodes()[n].desired.as_ref().unwrap().fragments.len();
+    assert_eq!((in_force(&index, "n0"), in_force(&index, "n1")), (1, 1));
+    // Refused, and no policy asks for a pool any more: all that tells the nodes apart is what they had.
+    let mut refused = spec(2, 1, None);
+    refused.detect.drifted_scripts = true;
+    index.apply("p", policy_object("p", 2, refused));
+    world.step(&Step::Node(1, 1), &mut index);
+    world.settle(&mut index);
+    assert_eq!((in_force(&index, "n0"), in_force(&index, "n1")), (1, 0));
 }

@@ -127,6 +127,7 @@ const OPERATOR: &[Bound] = &[
     bound("operator: most memory until then, MiB", Value::Memory("plan-peak-kib"), 500.0, None),
     reported("operator: every ConfigMap of these written down and read back, s", Value::Time("encode-and-read-ms")),
     bound("operator: one edit in the ConfigMaps of 1,000 nodes, s", Value::Time("thousand-edit-ms"), 15.0, None),
+    reported("operator: of that the API server was at work on such a write, s", Value::Time("thousand-server-ms")),
     bound("operator: resident memory with 1,000 nodes, MiB", Value::Memory("thousand-memory-kib"), 120.0, None),
     reported("operator: the most that it ever was, MiB", Value::Memory("thousand-peak-kib")),
 ];

@@ -1,7 +1,7 @@
 //! Faults: of the control plane, of other operators, of people, of what is stored.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Component;
 use nix::sys::signal::Signal;
@@ -23,7 +23,13 @@ fn an_api_server_or_database_that_was_away_is_caught_up_with() {
     rig.policy("p", json!({}));
     rig.await_policies("n1", &["p"]);
 
+    let lists = || {
+        let kinds = ["policies", "nodes", "configmaps", "driftnodes", "agents", "driftevents"];
+        let of = |kind| operator.metric(&format!("mooring_operator_lists_total{{what=\"{kind}\"}}"));
+        kinds.map(of).into_iter().sum::<f64>()
+    };
     // Away while it runs: what it watched from is older than what the new one remembers, and what happened is found out.
+    let listed = lists();
     operator.signal(Signal::SIGSTOP);
     rig.policy("q", json!({}));
     rig.kubectl.run(&["delete", "cdp", "p"]).unwrap();
@@ -36,6 +42,8 @@ fn an_api_server_or_database_that_was_away_is_caught_up_with() {
     operator.signal(Signal::SIGCONT);
     rig.await_policies("n1", &["q"]);
     rig.await_policies("later-2", &["q"]);
+    // What its watches go on from is expired (410), or this is another term: listed anew, either way.
+    assert!(lists() > listed + 0.5, "{listed} lists as before");
 
     rig.cluster.stop_component(Component::Etcd);
     thread::sleep(Duration::from_secs(5));
@@ -47,6 +55,40 @@ fn an_api_server_or_database_that_was_away_is_caught_up_with() {
     rig.await_policies("n1", &["q", "r"]);
     eventually("readiness", || operator.get("/readyz").starts_with("HTTP/1.1 200"));
     assert!(operator.metric("mooring_operator_watch_failures_total{what=\"policies\"}") > 0.0, "no watch failed");
+    assert_eq!(operator.end(), Some(0));
+}
+
+/// Seconds of the outage; `make soak` has it last ten minutes.
+const OUTAGE: &str = "MOORING_OUTAGE_SECONDS";
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn an_edit_survives_an_api_server_that_goes_amid_its_writes() {
+    let rig = Rig::begin();
+    let operator = rig.operator("one", &[]);
+    for number in 0..40 {
+        rig.node(&format!("n{number}"), json!({}));
+    }
+    rig.policy("p", json!({"description": "before"}));
+    let all_have = |word: &str| {
+        let has = |node: String| rig.rules(&node)?.policies.first()?.spec.description.clone();
+        (0..40).all(|number| has(format!("n{number}")).as_deref() == Some(word))
+    };
+    eventually("the policy on every node", || all_have("before"));
+    rig.policy("p", json!({"description": "after"}));
+    eventually("the first writes", || operator.log().matches("its ConfigMap is replaced").count() > 2);
+    rig.cluster.signal_component(Component::ApiServer, Signal::SIGKILL);
+    let outage = std::env::var(OUTAGE).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(15);
+    thread::sleep(Duration::from_secs(outage));
+    eventually("that it is not ready", || operator.get("/readyz").starts_with("HTTP/1.1 503"));
+    assert!(operator.get("/livez").starts_with("HTTP/1.1 200"), "it would be restarted for what is not its fault");
+    assert!(!operator.leads(), "nobody renewed its Lease");
+    rig.cluster.start_component(Component::ApiServer).unwrap();
+    rig.cluster.await_api().unwrap();
+    let back = Instant::now();
+    eventually("the edit on every node", || all_have("after"));
+    eventually("readiness", || operator.get("/readyz").starts_with("HTTP/1.1 200"));
+    println!("after an outage of {outage} s all is as it should be within {:.1} s", back.elapsed().as_secs_f64());
     assert_eq!(operator.end(), Some(0));
 }
 

@@ -40,8 +40,15 @@ fn a_policy_reaches_the_nodes_that_it_concerns_and_no_other() {
 
     rig.kubectl.run(&["delete", "node", "general-1"]).unwrap();
     eventually("the end of its ConfigMap", || rig.map("general-1").is_none());
-    // Made again under the same name, it is another node.
+    // Made again under the same name, it is another node, also where the old one's ConfigMap is still there.
     rig.node("general-1", json!({"pool": "general"}));
+    rig.await_policies("general-1", &["p"]);
+    rig.kubectl.run(&["delete", "node", "general-1", "--wait=false"]).unwrap();
+    rig.node("general-1", json!({"pool": "general"}));
+    let uid = rig.kubectl.run(&["get", "node", "general-1", "-o", "jsonpath={.metadata.uid}"]).unwrap();
+    eventually("a ConfigMap of the new node", || {
+        rig.map("general-1").is_some_and(|map| map["metadata"]["ownerReferences"][0]["uid"] == uid.as_str())
+    });
     rig.await_policies("general-1", &["p"]);
     rig.kubectl.run(&["delete", "cdp", "p"]).unwrap();
     rig.await_policies("general-1", &[]);
@@ -167,12 +174,17 @@ fn an_idle_operator_writes_nothing_and_is_denied_nothing() {
     let rig = Rig::begin();
     let operator = rig.operator("one", &[]);
     rig.node("n1", json!({}));
+    rig.node("n2", json!({}));
     rig.policy("p", json!({}));
-    rig.await_policies("n1", &["p"]);
-    rig.agent("n1", true);
-    rig.report("n1", json!({}));
+    for node in ["n1", "n2"] {
+        rig.await_policies(node, &["p"]);
+        rig.agent(node, true);
+        rig.report(node, json!({}));
+    }
     rig.await_condition("p", "Enforcing", "True", "AllNodes");
     thread::sleep(Duration::from_secs(3));
+    let maps = || rig.kubectl.json(&["get", "configmaps", "-n", "mooring-nodes"]).unwrap()["items"].clone();
+    let there = maps();
     let user = "system:serviceaccount:mooring-system:mooring-operator";
     let writes = || {
         let requests = rig.cluster.audit().unwrap();
@@ -181,14 +193,17 @@ fn an_idle_operator_writes_nothing_and_is_denied_nothing() {
     let before = writes();
     // A pod that comes, moves and goes, and a node's heartbeat, change nothing of what nodes are to have.
     rig.kubectl.run(&["create", "serviceaccount", "idle"]).unwrap();
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {
-        "nodeName": "n1", "serviceAccountName": "idle", "containers": [{"name": "c", "image": "i"}]}});
-    rig.kubectl.apply(&pod.to_string()).unwrap();
-    rig.kubectl.run(&["label", "pod", "x", "a=b"]).unwrap();
-    rig.kubectl.run(&["delete", "pod", "x", "--force"]).unwrap();
+    for node in ["n1", "n2"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {
+            "nodeName": node, "serviceAccountName": "idle", "containers": [{"name": "c", "image": "i"}]}});
+        rig.kubectl.apply(&pod.to_string()).unwrap();
+        rig.kubectl.run(&["label", "pod", "x", "a=b"]).unwrap();
+        rig.kubectl.run(&["delete", "pod", "x", "--force"]).unwrap();
+    }
     rig.kubectl.run(&["annotate", "node", "n1", "beat=1"]).unwrap();
-    thread::sleep(Duration::from_secs(20));
+    thread::sleep(Duration::from_mins(1));
     assert_eq!(writes() - before, 0);
+    assert_eq!(maps(), there);
     assert!(before > 0, "the audit log knows the operator by another name");
     assert_eq!(operator.end(), Some(0));
     let denied: Vec<_> =

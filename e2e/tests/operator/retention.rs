@@ -1,5 +1,8 @@
 //! `DriftEvent`s are kept within bounds.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use mooring_e2e::cluster::Kubectl;
 use serde_json::{Value, json};
 
@@ -17,6 +20,13 @@ pub fn event(namespace: &str, name: &str) -> Value {
     })
 }
 
+fn namespaces(rig: &Rig, names: &[&str]) {
+    for name in names {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        rig.kubectl.apply(&object.to_string()).unwrap();
+    }
+}
+
 fn names(kubectl: &Kubectl, namespace: &str) -> Vec<String> {
     let printed = kubectl.run(&["get", "driftevents", "-n", namespace, "-o", "name"]).unwrap();
     printed.lines().map(str::to_owned).collect()
@@ -26,21 +36,45 @@ fn names(kubectl: &Kubectl, namespace: &str) -> Vec<String> {
 #[ignore = "starts a control plane: make test-operator"]
 fn a_flood_is_trimmed_and_hides_nothing_elsewhere() {
     let rig = Rig::begin();
-    for namespace in ["flooded", "quiet"] {
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        rig.kubectl.apply(&object.to_string()).unwrap();
-    }
+    namespaces(&rig, &["flooded", "quiet"]);
     rig.kubectl.apply(&event("quiet", "matters").to_string()).unwrap();
     let operator = rig.operator("one", &["--events-per-namespace", "60", "--events-per-cluster", "40"]);
     eventually("the operator to lead", || operator.leads());
     let flood: Vec<String> = (0..300).map(|number| event("flooded", &format!("e{number:03}")).to_string()).collect();
     rig.kubectl.run_with(&["create", "-f", "-"], &flood.join("\n")).unwrap();
     eventually("the cap", || names(&rig.kubectl, "flooded").len() <= 39);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
     // The latest are left, and what happened elsewhere.
     assert_eq!(names(&rig.kubectl, "flooded").len(), 39, "no further than to the cap");
     assert_eq!(names(&rig.kubectl, "quiet").len(), 1);
     let trimmed = |why: &str| operator.metric(&format!("mooring_operator_driftevents_trimmed_total{{what=\"{why}\"}}"));
     assert!(trimmed("NamespaceCap") + trimmed("ClusterCap") >= 261.0);
+    assert_eq!(operator.end(), Some(0));
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn an_event_goes_when_nothing_was_added_to_it_for_its_time() {
+    let rig = Rig::begin();
+    namespaces(&rig, &["quiet"]);
+    let operator = rig.operator("one", &["--event-seconds", "20"]);
+    eventually("the operator to lead", || operator.leads());
+    let begun = Instant::now();
+    for name in ["over", "goes-on"] {
+        rig.kubectl.apply(&event("quiet", name).to_string()).unwrap();
+    }
+    let mut count = 1;
+    eventually("the end of the one that is over", || {
+        count += 1;
+        let patch = json!({"status": {"count": count}}).to_string();
+        rig.kubectl.run(&["patch", "driftevent", "goes-on", "-n", "quiet", "--type=merge", "-p", &patch]).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        names(&rig.kubectl, "quiet") == ["driftevent.mooring.dev/goes-on"]
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(19), "after {:?}", begun.elapsed());
+    // What is counted is there for as long as it is counted, and no longer.
+    eventually("the end of the other", || names(&rig.kubectl, "quiet").is_empty());
+    let expired = "mooring_operator_driftevents_trimmed_total{what=\"Expired\"}";
+    assert!((operator.metric(expired) - 2.0).abs() < 0.5, "{}", operator.metric(expired));
     assert_eq!(operator.end(), Some(0));
 }

@@ -81,10 +81,12 @@ impl Rig {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let log = self.cluster.log(&format!("{name}.{port}"));
         let file = File::create(&log).unwrap();
+        let lease: &[&str] = if arguments.contains(&"--lease-seconds") { &[] } else { &["--lease-seconds", "3"] };
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program())
-            .args(["--name", name, "--lease-seconds", "3", "--listen", &format!("127.0.0.1:{port}")])
+            .args(["--name", name, "--listen", &format!("127.0.0.1:{port}")])
+            .args(lease)
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info,mooring_operator=debug,kube_client=error")

@@ -12,13 +12,14 @@ use mooring_policy::select::Labels;
 use mooring_policy::{NodeDefaults, NodePolicyEntry};
 
 use crate::content::{Content, Fragment, Fragments, NodeScope};
-use crate::fit::{Candidate, fit};
 use crate::objects::{Change, ConfigMapObject, Kind, PolicyObject};
 
 mod node;
+mod plan;
 
 use node::is_older;
 pub use node::{Node, Observed, Write};
+use plan::Groups;
 
 /// The order of policies: by creation time, then name.
 pub type PolicyKey = (Option<Timestamp>, Arc<str>);
@@ -79,6 +80,9 @@ pub struct Index {
     keys: BTreeMap<Arc<str>, PolicyKey>,
     nodes: BTreeMap<String, Node>,
     agents: BTreeMap<String, (String, bool)>,
+    groups: Groups,
+    /// Policies that came, changed or went since the last plan.
+    changed: BTreeSet<PolicyKey>,
     dirty_nodes: BTreeSet<String>,
     dirty_policies: BTreeSet<PolicyKey>,
     notices: Vec<Notice>,
@@ -165,11 +169,9 @@ impl Index {
                     node.uid = None;
                     node.labels.clear();
                     node.desired = None;
-                    node.refused.clear();
-                    self.touch_policies_of(name);
-                    if let Some(node) = self.nodes.get_mut(name) {
-                        node.matching.clear();
-                    }
+                    node.refused = Arc::default();
+                    let concerned = std::mem::take(&mut node.matching);
+                    self.dirty_policies.extend(concerned.iter().cloned());
                     self.dirty_nodes.insert(name.to_owned());
                 }
             }
@@ -246,40 +248,17 @@ impl Index {
             status: object.status,
             nodes,
         };
-        let before = self.policies.get(&key);
-        let is_new = before.is_none();
-        let was_refused = before.is_some_and(|before| matches!(before.wording, Wording::Refused(_)));
-        for (node_name, node) in &mut self.nodes {
-            let now = node.uid.is_some() && policy.concerns(&node.labels);
-            // All nodes for all policies: what does not concern one must cost next to nothing.
-            if now {
-                node.matching.insert(key.clone());
-            } else if is_new || !node.matching.remove(&key) {
-                // Its last good wording may be in force where it concerns nobody.
-                let holds = |content: &Content| content.of_policy(&key.1, policy.uid.as_deref()).is_some();
-                if !was_refused || !node.desired.as_ref().is_some_and(holds) {
-                    continue;
-                }
-            }
-            if !self.dirty_nodes.contains(node_name) {
-                self.dirty_nodes.insert(node_name.clone());
-            }
-        }
         self.keys.insert(name, key.clone());
         self.policies.insert(key.clone(), policy);
+        self.changed.insert(key.clone());
         self.dirty_policies.insert(key);
     }
 
     fn delete_policy(&mut self, name: &str) {
         let Some(key) = self.keys.remove(name) else { return };
-        let Some(policy) = self.policies.remove(&key) else { return };
-        for (node_name, node) in &mut self.nodes {
-            let held = |content: &Content| content.of_policy(name, policy.uid.as_deref()).is_some();
-            if node.matching.remove(&key) || node.desired.as_ref().is_some_and(held) {
-                self.dirty_nodes.insert(node_name.clone());
-            }
-        }
+        self.policies.remove(&key);
         self.dirty_policies.remove(&key);
+        self.changed.insert(key);
     }
 
     fn apply_node(&mut self, name: &str, uid: String, labels: Labels) {
@@ -291,11 +270,8 @@ impl Index {
             node.desired = None;
         }
         node.uid = Some(uid);
-        let matching: BTreeSet<PolicyKey> =
-            self.policies.iter().filter(|(_, policy)| policy.concerns(&labels)).map(|(key, _)| key.clone()).collect();
-        self.dirty_policies.extend(node.matching.iter().chain(&matching).cloned());
         node.labels = labels;
-        node.matching = matching;
+        self.touch_policies_of(name);
         self.dirty_nodes.insert(name.to_owned());
     }
 
@@ -369,53 +345,5 @@ impl Index {
         if let Some(node) = self.nodes.get(node) {
             self.dirty_policies.extend(node.matching.iter().cloned());
         }
-    }
-
-    /// Plans each node that something changed for since it was planned last, and names those.
-    pub fn plan(&mut self) -> Vec<String> {
-        let dirty: Vec<String> = std::mem::take(&mut self.dirty_nodes).into_iter().collect();
-        for name in &dirty {
-            let Some(node) = self.nodes.get_mut(name) else { continue };
-            if node.uid.is_none() {
-                continue;
-            }
-            let owned = |observed: &Observed| observed.owner == node.uid;
-            // What this process gave it last; after a start, what it has.
-            let observed = node.observed.as_ref().filter(|observed| owned(observed));
-            let in_force = node.desired.as_ref().or_else(|| observed?.content.as_ref());
-            let last_good = |key: &PolicyKey, policy: &Policy| {
-                in_force?.of_policy(&key.1, policy.uid.as_deref()).filter(|good| good.concerns(&node.labels)).cloned()
-            };
-            let mut keys = node.matching.clone();
-            for fragment in in_force.iter().flat_map(|content| &content.fragments) {
-                if let Some(key) = self.keys.get(fragment.name())
-                    && matches!(self.policies.get(key), Some(Policy { wording: Wording::Refused(_), .. }))
-                {
-                    keys.insert(key.clone());
-                }
-            }
-            let ordered: Vec<(&PolicyKey, &Policy)> =
-                keys.iter().filter_map(|key| self.policies.get_key_value(key)).collect();
-            let candidates: Vec<_> = ordered
-                .iter()
-                .enumerate()
-                .map(|(place, (key, policy))| Candidate {
-                    policy: place,
-                    wanted: match &policy.wording {
-                        Wording::Good(fragment) if node.matching.contains(*key) => Some(fragment.clone()),
-                        _ => None,
-                    },
-                    last_good: last_good(key, policy),
-                })
-                .collect();
-            let fit = fit(&candidates);
-            let refused: Vec<_> = fit.refused.iter().map(|(place, why)| (ordered[*place].0.clone(), *why)).collect();
-            if refused != node.refused {
-                self.dirty_policies.extend(refused.iter().chain(&node.refused).map(|(key, _)| key.clone()));
-            }
-            node.refused = refused;
-            node.desired = Some(Content { defaults: self.defaults, fragments: fit.fragments });
-        }
-        dirty
     }
 }

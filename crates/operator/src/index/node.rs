@@ -1,11 +1,13 @@
 //! A node: what it is to have, what it has, and what follows from the two.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use mooring_crd::DriftNodeStatus;
 use mooring_policy::select::Labels;
 
 use super::PolicyKey;
+use super::plan::Matching;
 use crate::content::{Content, NoRoom};
 
 /// A node's `ConfigMap`, as it is at the API server.
@@ -26,7 +28,7 @@ pub struct Observed {
     /// Its revision; 0 where it cannot be read.
     pub revision: u64,
     /// Its content, where it is what its digest says and all of it can be applied.
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
 }
 
 /// A node.
@@ -35,26 +37,26 @@ pub struct Node {
     /// The uid of its Node; none where there is none (any more).
     pub uid: Option<String>,
     /// What it is to have; none before the first plan.
-    pub desired: Option<Content>,
+    pub desired: Option<Arc<Content>>,
     /// What it has.
     pub observed: Option<Observed>,
     /// Policies that it has no room for.
-    pub refused: Vec<(PolicyKey, NoRoom)>,
+    pub refused: Arc<[(PolicyKey, NoRoom)]>,
     /// What its agent reports; none where it never did. Text where that cannot be read.
     pub report: Option<Result<DriftNodeStatus, String>>,
     /// How many of its agents' pods are ready.
     pub agents_ready: usize,
     pub(super) labels: Labels,
-    /// The policies that concern it, in their order.
-    pub(super) matching: BTreeSet<PolicyKey>,
+    /// The policies that concern it, in their order; as of the last plan.
+    pub(super) matching: Matching,
     /// Contents that it had, by digest, the latest last.
-    pub(super) remembered: VecDeque<(String, Content)>,
+    pub(super) remembered: VecDeque<(String, Arc<Content>)>,
     /// The highest revision that it ever had.
     pub(super) revision: u64,
 }
 
 impl Node {
-    /// Whether a policy concerns it.
+    /// Whether a policy concerned it when it was planned last.
     #[must_use]
     pub fn has_policy(&self, key: &PolicyKey) -> bool {
         self.matching.contains(key)
@@ -62,7 +64,7 @@ impl Node {
 
     /// The content with this digest, if it is one of the node's last few.
     #[must_use]
-    pub fn content_of(&self, digest: &str) -> Option<&Content> {
+    pub fn content_of(&self, digest: &str) -> Option<&Arc<Content>> {
         self.remembered.iter().rev().find(|(known, _)| known == digest).map(|(_, content)| content)
     }
 
@@ -109,7 +111,7 @@ pub enum Write {
         /// Its revision.
         revision: u64,
         /// Its content.
-        content: Content,
+        content: Arc<Content>,
     },
     /// There is another.
     Replace {
@@ -118,7 +120,7 @@ pub enum Write {
         /// Its revision.
         revision: u64,
         /// Its content.
-        content: Content,
+        content: Arc<Content>,
         /// The version that it replaces, and no other.
         resource_version: String,
     },
