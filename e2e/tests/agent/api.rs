@@ -226,7 +226,27 @@ fn rules_events_and_faults() {
     eventually("4 of the first life", || count_of(&admin, "one") == Some(4));
     agent.tell(&event("default", "one", 2, "2026-01-01T01:00:00.000000Z"));
     eventually("2 more of the second", || count_of(&admin, "one") == Some(6));
+    // Whatever a workload calls its files and arguments, the API server takes the event.
+    let hostile = event("default", "hostile", 1, "2026-01-01T00:00:00.000000Z")
+        .replace("/tmp/x", &format!("/tmp/\\u001b[2J\\u202e\\n{}", "x".repeat(5000)))
+        .replace(
+            "\"pid\":1",
+            "\"commandLine\":\"a\\u0000\\u0007\\r\",\"parent\":{\"name\":\"\\u009b\",\"pid\":1},\"pid\":1",
+        );
+    agent.tell(&hostile);
+    eventually("the hostile event", || count_of(&admin, "hostile") == Some(1));
+    admin.run(&["get", "driftevents", "-o", "yaml"]).unwrap();
+    // One that retention took away does not come back at once, and then counts what came after it.
+    agent.tell(&event("default", "trimmed", 5, "2026-01-01T00:00:00.000000Z"));
+    eventually("5 before", || count_of(&admin, "trimmed") == Some(5));
+    admin.run(&["delete", "driftevent", "trimmed"]).unwrap();
+    for count in 6..=8 {
+        agent.tell(&event("default", "trimmed", count, "2026-01-01T00:00:00.000000Z"));
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(count_of(&admin, "trimmed"), None);
+    }
     agent.end();
+    assert_eq!(count_of(&admin, "trimmed"), Some(3));
     let events = admin.json(&["get", "events.events.k8s.io"]).unwrap();
     let told = events["items"].as_array().unwrap().iter().find(|event| event["reason"] == "NewBinary").unwrap().clone();
     assert_eq!((&told["reportingInstance"], &told["regarding"]["name"]), (&json!("node1"), &json!("api")), "{told}");

@@ -2,7 +2,7 @@
 
 use mooring_e2e::cluster::{Cluster, Image, Kubectl, Node, NodeOptions, write_image};
 use mooring_e2e::vm::boot::Payload;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
 
@@ -23,6 +23,12 @@ fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
         {"name": "main", "image": "docker.io/library/busybox:test", "command": ["sleep", "100000"]},
     ]}});
     eventually("the namespace's service account", || admin.apply(&pod.to_string()).is_ok());
+}
+
+/// Pods of the agent that run, and of these that are ready.
+fn rollout(admin: &Kubectl) -> (Value, Value) {
+    let status = &admin.json(&["get", "daemonset", "mooring-enforcer", "-n", "mooring-system"]).unwrap()["status"];
+    (status["currentNumberScheduled"].clone(), status["numberAvailable"].clone())
 }
 
 /// Drops a copy of busybox and executes it: what came of it.
@@ -70,8 +76,17 @@ fn line(cluster: &Cluster, node: &Node) {
         "scope": {"namespaceSelector": {"matchLabels": {"team": "payments"}}},
         "actions": {"prevent": true},
     });
-    hand(&operator, "node1", 7, &[("payments-immutable", spec)]);
+    // Its pod runs, and is not Ready before it has rules to bring into force.
     admin.run(&["apply", "-f", &repository("deploy/manifests/enforcer.yaml")]).unwrap();
+    eventually("an agent without rules", || {
+        condition(&admin, "node1", "Ready")
+            .is_some_and(|(status, reason, _)| status == "False" && reason == "NoConfigMap")
+    });
+    assert_eq!(rollout(&admin), (json!(1), json!(null)));
+    hand(&operator, "node1", 7, &[("payments-immutable", spec)]);
+    admin
+        .run(&["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=180s"])
+        .unwrap();
     sleeper(&admin, "payments", &json!({"team": "payments"}));
     sleeper(&admin, "other", &json!({}));
     admin.run(&["wait", "--for=condition=Ready", "pod", "api", "-n", "payments", "--timeout=180s"]).unwrap();
@@ -117,6 +132,27 @@ fn line(cluster: &Cluster, node: &Node) {
     // A namespace's new label brings the policy to its pods, and nothing is written for it.
     admin.run(&["label", "namespace", "other", "team=payments"]).unwrap();
     eventually("the policy in the other namespace", || drop_and_run(&admin, "other").is_err());
+
+    // A clock that jumps, forth and back: refused, counted and told as ever.
+    for (number, jump) in ["+6 hours", "-6 hours"].into_iter().enumerate() {
+        node.run(&["date", "-s", jump]).unwrap();
+        assert!(drop_and_run(&admin, "payments").is_err(), "{jump}");
+        eventually("one more", || {
+            let event = &admin.json(&["get", "driftevents", "-n", "payments"]).unwrap()["items"][0];
+            event["status"]["count"] == json!(number + 2)
+        });
+    }
+
+    // The next agent takes over, and says nothing of cgroups that nobody knows: its self-test has one.
+    admin.run(&["rollout", "restart", "daemonset", "mooring-enforcer", "-n", "mooring-system"]).unwrap();
+    admin
+        .run(&["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=180s"])
+        .unwrap();
+    let logs = "cat /var/log/pods/mooring-system_*/enforcer/*";
+    let logs = node.run(&["sh", "-c", logs]).unwrap();
+    assert_eq!(logs.matches("taken over").count(), 0, "the old pod ends before the new one begins:\n{logs}");
+    assert!(!logs.contains("no runtime knows"), "{logs}");
+    assert!(drop_and_run(&admin, "payments").is_err());
 
     let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
     let denied: Vec<_> = mine
