@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -183,9 +184,13 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
     };
     let (source, sink, connection) = cluster::connect(there)?;
     let options = Options { pin_dir, unknown_containers, node };
-    let ended = cluster::host::enter()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(run(options, signals, Box::new(source), Box::new(sink))?));
+    // In a thread of its own: the first one stays in the container, because that is where `kubectl exec` and probes come to.
+    let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<()> {
+        cluster::host::enter()?;
+        Ok(run(options, signals, Box::new(source), Box::new(sink))?)
+    });
+    let ended =
+        looped.context("start the agent's thread")?.join().unwrap_or_else(|_| bail!("the agent's thread ended early"));
     if let Err(error) = &ended {
         let self_test_failed = matches!(error.downcast_ref(), Some(AgentError::SelfTest { .. }));
         connection.tell_failure(&format!("{error:#}"), self_test_failed);

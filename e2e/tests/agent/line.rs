@@ -1,20 +1,10 @@
 //! A real pod, started by a real kubelet, is refused its dropped binary.
 
-use mooring_e2e::cluster::{Cluster, Image, Kubectl, Node, NodeOptions, write_image};
+use mooring_e2e::cluster::{Cluster, Component, Kubectl, Node, NodeOptions};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
-use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
-
-/// The image of nothing but the agent.
-fn load_image(node: &Node) {
-    let tar = std::env::temp_dir().join(format!("mooring-enforcer-{}.tar", std::process::id()));
-    let entrypoint = ["/mooring-enforcer".to_owned()];
-    let image = Image { name: "docker.io/mooring/enforcer:dev", entrypoint: &entrypoint, command: &[], user: "" };
-    write_image(&tar, &image, &[Payload { file: enforcer(), path: "/mooring-enforcer".to_owned() }]).unwrap();
-    node.load(&tar).unwrap();
-    std::fs::remove_file(&tar).unwrap();
-}
+use crate::rig::{condition, enforcer, eventually, hand, load_image, operator, repository, start};
 
 fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
     let of = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -58,7 +48,9 @@ fn dump(cluster: &Cluster, node: &Node) {
 #[ignore = "boots a guest: make test-cluster"]
 fn a_pods_dropped_binary_is_refused() {
     let cluster = start();
-    let node = cluster.start_node(&NodeOptions::new("node1", "6.12".parse().unwrap())).unwrap();
+    let mut options = NodeOptions::new("node1", "6.12".parse().unwrap());
+    options.payload = vec![Payload { file: enforcer(), path: "/usr/local/bin/mooring-enforcer".to_owned() }];
+    let node = cluster.start_node(&options).unwrap();
     cluster.await_ready(&node).unwrap();
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| line(&cluster, &node)));
     if let Err(failed) = told {
@@ -154,10 +146,48 @@ fn line(cluster: &Cluster, node: &Node) {
     assert!(!logs.contains("no runtime knows"), "{logs}");
     assert!(drop_and_run(&admin, "payments").is_err());
 
-    let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
+    // Pods came and went, namespaces were labelled: the node's rules were written once.
+    let audit = cluster.audit().unwrap();
+    let maps = audit.iter().filter(|request| {
+        request.writes()
+            && request.resource == "configmaps"
+            && request.namespace == "mooring-nodes"
+            && request.name == "node1"
+    });
+    assert_eq!(maps.count(), 1);
+    let mine = audit.into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
     let denied: Vec<_> = mine
         .filter(mooring_e2e::cluster::Request::denied)
         .map(|request| (request.verb, request.resource, request.reason))
         .collect();
     assert!(denied.is_empty(), "{denied:?}");
+    without_api_server(cluster, node);
+}
+
+/// As after a reboot: nothing is in force and no API server is there. The last good rules are in force from the disk.
+fn without_api_server(cluster: &Cluster, node: &Node) {
+    let admin = cluster.kubectl();
+    admin.run(&["delete", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--wait"]).unwrap();
+    eventually("the agent's end", || {
+        admin.run(&["get", "pods", "-n", "mooring-system", "-o", "name"]).is_ok_and(|names| names.is_empty())
+    });
+    node.run(&["mooring-enforcer", "release"]).unwrap();
+    assert_eq!(drop_and_run(&admin, "payments").unwrap(), "ran\n");
+    let pod = admin.json(&["get", "pod", "api", "-n", "payments"]).unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().to_owned();
+    let id = id.trim_start_matches("containerd://");
+    cluster.stop_component(Component::ApiServer);
+    let run = "mooring-enforcer run --cluster --node node1 --kubeconfig /etc/kubernetes/kubeconfig --ready-file /run/ready </dev/null >/run/agent.log 2>&1 &";
+    node.run(&["sh", "-c", run]).unwrap();
+    eventually("rules in force from the disk", || {
+        node.exec(&["mooring-enforcer", "ready", "--ready-file", "/run/ready"]).is_ok_and(|ended| ended.code == 0)
+    });
+    let exec = |number: &str, program: &str| {
+        node.exec(&["ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", number, id, program, "echo", "ran"]).unwrap()
+    };
+    let refused = exec("1", "/tmp/d/busybox");
+    assert!(refused.code != 0 && refused.output.contains("operation not permitted"), "{refused:?}");
+    assert_eq!(exec("2", "/bin/busybox").output.trim(), "ran");
+    let log = node.run(&["cat", "/run/agent.log"]).unwrap();
+    assert!(log.contains("policies=1"), "{log}");
 }

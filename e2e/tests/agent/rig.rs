@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_e2e::cluster::{Cluster, Kubectl, Options};
+use mooring_e2e::cluster::{Cluster, Image, Kubectl, Node, Options, write_image};
+use mooring_e2e::vm::boot::Payload;
 use mooring_policy::{NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules};
 use serde_json::{Value, json};
 
@@ -63,9 +64,11 @@ pub fn hand(operator: &Kubectl, node: &str, revision: u64, policies: &[(&str, Va
 /// Hands a node whatever it is.
 pub fn hand_data(operator: &Kubectl, node: &str, data: &Value) {
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": node, "namespace": "mooring-nodes"}, "data": data});
-    let verb =
-        if operator.run(&["get", "configmap", node, "-n", "mooring-nodes"]).is_ok() { "replace" } else { "create" };
-    operator.run_with(&[verb, "-f", "-"], &map.to_string()).unwrap();
+    let map = map.to_string();
+    // Fresh roles and a loaded API server may refuse at first.
+    eventually("the node's ConfigMap", || {
+        ["replace", "create"].iter().any(|verb| operator.run_with(&[verb, "-f", "-"], &map).is_ok())
+    });
 }
 
 /// A condition of a `DriftNode`: status, reason and message.
@@ -74,4 +77,14 @@ pub fn condition(kubectl: &Kubectl, node: &str, kind: &str) -> Option<(String, S
     let found = object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?.clone();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     Some((text("status"), text("reason"), text("message")))
+}
+
+/// The image of nothing but the agent.
+pub fn load_image(node: &Node) {
+    let tar = std::env::temp_dir().join(format!("mooring-enforcer-{}.tar", std::process::id()));
+    let entrypoint = ["/mooring-enforcer".to_owned()];
+    let image = Image { name: "docker.io/mooring/enforcer:dev", entrypoint: &entrypoint, command: &[], user: "" };
+    write_image(&tar, &image, &[Payload { file: enforcer(), path: "/mooring-enforcer".to_owned() }]).unwrap();
+    node.load(&tar).unwrap();
+    std::fs::remove_file(&tar).unwrap();
 }
