@@ -32,7 +32,8 @@ struct Arguments {
 
 fn main() {
     let Arguments { kubeconfig, node, state_dir } = Arguments::parse();
-    let options = Options { kubeconfig: Some(kubeconfig), node, state_dir };
+    let options =
+        Options { kubeconfig: Some(kubeconfig), node, ready_file: state_dir.with_extension("ready"), state_dir };
     let (mut source, mut sink, connection) = connect(options).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     let (lines, received) = std::sync::mpsc::channel();

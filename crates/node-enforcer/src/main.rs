@@ -1,8 +1,9 @@
 //! `mooring-enforcer`: see `mooring-enforcer --help`.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,9 @@ struct Place {
     /// Where the last good rules are kept, to enforce from without an API server.
     #[arg(long, requires = "cluster", default_value = "/var/lib/mooring")]
     state_dir: PathBuf,
+    /// A file that is there while this agent's rules are in force; see `ready`.
+    #[arg(long, requires = "cluster", default_value = cluster::DEFAULT_READY_FILE)]
+    ready_file: PathBuf,
 }
 
 /// How `check` and `explain` answer.
@@ -80,6 +84,15 @@ enum Command {
         /// How the answer is printed.
         #[arg(short, long, value_enum, default_value = "text")]
         output: AnswerFormat,
+        /// As for `run`.
+        #[arg(long, default_value = DEFAULT_PIN_DIR)]
+        pin_dir: PathBuf,
+    },
+    /// Says whether the rules of the agent in this container are in force: exit status 0 only when they are. For its pod's readiness probe.
+    Ready {
+        /// As for `run --cluster`.
+        #[arg(long, default_value = cluster::DEFAULT_READY_FILE)]
+        ready_file: PathBuf,
         /// As for `run`.
         #[arg(long, default_value = DEFAULT_PIN_DIR)]
         pin_dir: PathBuf,
@@ -136,6 +149,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             run_in_cluster(place, pin_dir, unknown_containers)?;
         }
         Command::Check { output, pin_dir } => return print_check(output, &pin_dir),
+        Command::Ready { ready_file, pin_dir } => require_readiness(&ready_file, &pin_dir)?,
         Command::Explain { container, policies, output } => {
             print_explanations(container.as_deref(), &policies, output)?;
         }
@@ -162,12 +176,21 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
     };
     // Before any thread is made, so that none is ended by them.
     let signals = Signals::block().context("block signals")?;
-    let there = cluster::Options { kubeconfig: place.kubeconfig, node: node.clone(), state_dir: place.state_dir };
+    let there = cluster::Options {
+        kubeconfig: place.kubeconfig,
+        node: node.clone(),
+        state_dir: place.state_dir,
+        ready_file: place.ready_file,
+    };
     let (source, sink, connection) = cluster::connect(there)?;
     let options = Options { pin_dir, unknown_containers, node };
-    let ended = cluster::host::enter()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(run(options, signals, Box::new(source), Box::new(sink))?));
+    // In a thread of its own: the first one stays in the container, because that is where `kubectl exec` and probes come to.
+    let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<()> {
+        cluster::host::enter()?;
+        Ok(run(options, signals, Box::new(source), Box::new(sink))?)
+    });
+    let ended =
+        looped.context("start the agent's thread")?.join().unwrap_or_else(|_| bail!("the agent's thread ended early"));
     if let Err(error) = &ended {
         let self_test_failed = matches!(error.downcast_ref(), Some(AgentError::SelfTest { .. }));
         connection.tell_failure(&format!("{error:#}"), self_test_failed);
@@ -176,12 +199,27 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
     ended
 }
 
+/// The file is the agent's word, the pins are the kernel's.
+fn require_readiness(ready_file: &Path, pin_dir: &Path) -> anyhow::Result<()> {
+    if !ready_file.exists() {
+        bail!("not ready: no rules of this agent are in force; its log and the node's DriftNode say why");
+    }
+    cluster::host::enter()?;
+    if !Pins::is_enforced(pin_dir) {
+        bail!(
+            "not ready: nothing is in force in the kernel ({}); delete the agent's pod, so that it starts anew",
+            pin_dir.display()
+        );
+    }
+    Ok(())
+}
+
 fn node() -> anyhow::Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name")?;
     Ok(name.trim().to_owned())
 }
 
-fn print_check(output: AnswerFormat, pin_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+fn print_check(output: AnswerFormat, pin_dir: &Path) -> anyhow::Result<ExitCode> {
     let answer = check::check(pin_dir);
     let mut out = std::io::stdout().lock();
     if output == AnswerFormat::Text {
@@ -207,7 +245,7 @@ fn print_check(output: AnswerFormat, pin_dir: &std::path::Path) -> anyhow::Resul
     Ok(if answer.prevention { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_explanations(wanted: Option<&str>, policies: &std::path::Path, output: AnswerFormat) -> anyhow::Result<()> {
+fn print_explanations(wanted: Option<&str>, policies: &Path, output: AnswerFormat) -> anyhow::Result<()> {
     let loaded = policies::load(policies, NodeDefaults::default())?;
     let node = node()?;
     let (containers, errors) = Finder::new(FinderConfig::default()).scan();

@@ -15,6 +15,10 @@ enum Value {
     Time(&'static str),
     /// Bytes, told in MiB.
     Size(&'static str),
+    /// Microseconds, told in milliseconds.
+    Moment(&'static str),
+    /// How many.
+    Count(&'static str),
 }
 
 struct Bound {
@@ -132,6 +136,31 @@ const OPERATOR: &[Bound] = &[
     reported("operator: the most that it ever was, MiB", Value::Memory("thousand-peak-kib")),
 ];
 
+/// The agent in a cluster: by the wall clock of this machine, or of a guest on it.
+const AGENT: &[Bound] = &[
+    bound(
+        "agent: a policy's edit in force on a node, from `kubectl apply` on, s (middle of 20)",
+        Value::Time("in-force-ms"),
+        1.0,
+        None,
+    ),
+    reported("agent: the slowest of these, s", Value::Time("in-force-worst-ms")),
+    bound("agent: resident memory with 250 pods and 64 policies, MiB", Value::Memory("cluster-memory-kib"), 25.0, None),
+    reported("agent: the most that it ever was, MiB", Value::Memory("cluster-peak-kib")),
+    bound("agent: one pod resolved, with 500 pods and 10,000 namespaces, ms", Value::Moment("resolve-us"), 1.0, None),
+    reported(
+        "agent: refused executions a second in a flood of a minute, counted exactly",
+        Value::Count("refused-per-second"),
+    ),
+    reported("agent: records a second decoded and counted for a minute, exactly", Value::Count("records-per-second")),
+    reported("agent: events a second told to 100 agents' sinks for a minute", Value::Count("agents-told-per-second")),
+    reported("agent: what these 100 wrote in all, objects and counts", Value::Count("agents-writes")),
+    reported(
+        "agent: the API server's slowest answer that it is ready meanwhile, s",
+        Value::Time("agents-readyz-worst-ms"),
+    ),
+];
+
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
@@ -164,6 +193,14 @@ pub fn judge_operator(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
     OPERATOR.iter().map(|bound| bound.judge(measured)).collect()
 }
 
+/// Compares what agents in a cluster were measured to do.
+///
+/// # Errors
+/// If something was not measured.
+pub fn judge_agent(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    AGENT.iter().map(|bound| bound.judge(measured)).collect()
+}
+
 /// The instructions of another kernel, without its bounds.
 pub(super) fn compare(instructions: &Numbers) -> Result<Vec<Judged>, BenchError> {
     INSTRUCTIONS.iter().map(|bound| bound.judge(instructions)).collect()
@@ -178,8 +215,9 @@ impl Bound {
                 from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
                 (with / without - 1.0) * 100.0
             }
-            Value::Thousands(name) | Value::Time(name) => numbers.get(name)? / 1000.0,
+            Value::Thousands(name) | Value::Time(name) | Value::Moment(name) => numbers.get(name)? / 1000.0,
             Value::Memory(name) => numbers.get(name)? / 1024.0,
+            Value::Count(name) => numbers.get(name)?,
             Value::Size(name) => numbers.get(name)? / 1024.0 / 1024.0,
         };
         let limit = self.most.map_or_else(|| "-".to_owned(), |most| self.told(most));
@@ -198,6 +236,8 @@ impl Bound {
             Value::Overhead(..) => format!("{number:+.2} %"),
             Value::Thousands(_) => format!("{number:.1}"),
             Value::Memory(_) | Value::Time(_) | Value::Size(_) => format!("{number:.2}"),
+            Value::Moment(_) => format!("{number:.3}"),
+            Value::Count(_) => format!("{number:.0}"),
         }
     }
 }

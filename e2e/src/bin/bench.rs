@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mooring_e2e::bench::{Numbers, document, judge, judge_operator, table};
+use mooring_e2e::bench::{Numbers, document, judge, judge_agent, judge_operator, table};
 
 /// Prints how the bounds are kept. Exit status 1 when one is missed, 2 when something was not measured.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     /// What the operator was measured to need; may be repeated.
     #[arg(long)]
     operator: Vec<PathBuf>,
+    /// What agents in a cluster were measured to do; may be repeated.
+    #[arg(long)]
+    agent: Vec<PathBuf>,
     /// The enforcer's binary.
     #[arg(long)]
     binary: PathBuf,
@@ -46,16 +49,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut footprint = Numbers::read(&arguments.footprint)?;
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
     let mut judged = judge(&instructions, &footprint)?;
-    let mut operator = Numbers::default();
-    for path in &arguments.operator {
-        operator.numbers.extend(Numbers::read(path)?.numbers);
-    }
-    judged.extend(judge_operator(&operator)?);
+    judged.extend(judge_operator(&all(&arguments.operator)?)?);
+    judged.extend(judge_agent(&all(&arguments.agent)?)?);
     std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;
     print!("{}", table(&judged));
     let missed = judged.iter().filter(|line| line.kept == Some(false)).count();
     println!("{} bounds kept, {missed} missed", judged.iter().filter(|line| line.kept == Some(true)).count());
     Ok(missed == 0)
+}
+
+fn all(files: &[PathBuf]) -> anyhow::Result<Numbers> {
+    let mut all = Numbers::default();
+    for path in files {
+        all.numbers.extend(Numbers::read(path)?.numbers);
+    }
+    Ok(all)
 }
 
 fn size(binary: &Path) -> anyhow::Result<f64> {

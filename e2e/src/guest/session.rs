@@ -19,7 +19,7 @@ pub(crate) struct Session {
 }
 
 /// How long a script may take unless said otherwise.
-const SCRIPT_LIMIT: Duration = Duration::from_secs(120);
+const SCRIPT_LIMIT: Duration = Duration::from_mins(2);
 
 impl Session {
     /// Starts the container by `command` and waits until its first process answers.

@@ -44,7 +44,7 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Ended
 pub(crate) fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
-    let ended = run_within(&mut command, Duration::from_secs(120))?;
+    let ended = run_within(&mut command, Duration::from_mins(2))?;
     if ended.status.success() {
         return Ok(ended.output);
     }

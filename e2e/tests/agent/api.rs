@@ -1,149 +1,16 @@
 //! The side of the API server, without a kernel part: rules in order, faults, floods. `examples/api.rs` plays the agent's loop.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_crd::access::Binary;
 use mooring_crd::access::grants::GRANTS;
-use mooring_e2e::cluster::{Cluster, Component, Kubectl};
+use mooring_e2e::cluster::{Cluster, Component};
 use serde_json::{Value, json};
 
+use crate::played::{Loop, State, agent_of, count_of, event, node, nothing_denied, prevents};
 use crate::rig::{condition, eventually, hand, hand_data, operator, start};
-
-/// The program that plays the agent's loop. It is killed when the value is dropped.
-struct Loop {
-    child: Child,
-    input: ChildStdin,
-    said: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Loop {
-    fn begin(kubectl: &Kubectl, node: &str, state: &Path) -> Self {
-        let exe = std::env::current_exe().unwrap();
-        let program = exe.ancestors().nth(2).unwrap().join("examples/api");
-        assert!(
-            program.exists(),
-            "{} is missing: cargo build -p mooring-node-enforcer --example api",
-            program.display()
-        );
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(["--node", node, "--kubeconfig"])
-            .arg(kubectl.kubeconfig())
-            .arg("--state-dir")
-            .arg(state)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let said: Arc<Mutex<Vec<Value>>> = Arc::default();
-        thread::spawn({
-            let said = Arc::clone(&said);
-            move || {
-                for line in output.lines().map_while(Result::ok) {
-                    said.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-                }
-            }
-        });
-        Self { child, input, said }
-    }
-
-    fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").unwrap();
-    }
-
-    /// The revisions that it was given, each with its source, in their order.
-    fn given(&self) -> Vec<(u64, String)> {
-        let said = self.said.lock().unwrap();
-        let rules = said.iter().map(|line| &line["rules"]).filter(|rules| rules.is_object());
-        rules.map(|rules| (rules["revision"].as_u64().unwrap(), rules["source"].as_str().unwrap().to_owned())).collect()
-    }
-
-    #[track_caller]
-    fn await_rules(&self, revision: u64, source: &str) {
-        eventually(&format!("revision {revision} from {source}"), || {
-            self.given().last().is_some_and(|(last, from)| *last == revision && from == source)
-        });
-    }
-
-    fn heard_of(&self, what: &str, name: &str) -> bool {
-        self.said
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|line| line[what].as_array().is_some_and(|names| names.contains(&json!(name))))
-    }
-
-    /// KiB that belong to no file.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    fn end(mut self) {
-        self.tell("end");
-        let begun = Instant::now();
-        assert!(self.child.wait().unwrap().success());
-        assert!(begun.elapsed() < Duration::from_mins(1));
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct State(PathBuf);
-
-impl State {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mooring-agent-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn node(kubectl: &Kubectl, name: &str) {
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
-    kubectl.apply(&node.to_string()).unwrap();
-}
-
-fn agent_of(cluster: &Cluster, node: &str) -> Kubectl {
-    cluster.kubectl_of_account("mooring-system", "mooring-enforcer", Some(node)).unwrap()
-}
-
-fn prevents() -> Value {
-    json!({"actions": {"prevent": true}})
-}
-
-fn event(namespace: &str, name: &str, count: i64, first: &str) -> String {
-    let event = json!({
-        "apiVersion": "mooring.dev/v1alpha1", "kind": "DriftEvent", "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "policy": "p", "severity": "High", "reason": "NewBinary", "verdict": "Denied", "node": "node1",
-            "pod": {"name": "api"}, "container": "main", "containerID": "c", "path": "/tmp/x", "process": {"pid": 1, "uid": 0},
-        },
-        "status": {"count": count, "firstSeen": first, "lastSeen": "2026-01-02T00:00:00.000000Z"},
-    });
-    format!("event {event}")
-}
 
 /// A policy with lists.
 fn listing(name: &str) -> Value {
@@ -162,10 +29,6 @@ fn labelled_pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": name, "tier": "backend", "pod-template-hash": "6f969cc5b5"}},
         "spec": {"nodeName": "node1", "containers": [{"name": "main", "image": "x"}]}})
-}
-
-fn count_of(kubectl: &Kubectl, name: &str) -> Option<i64> {
-    kubectl.json(&["get", "driftevent", name]).ok()?["status"]["count"].as_i64()
 }
 
 #[test]
@@ -226,7 +89,27 @@ fn rules_events_and_faults() {
     eventually("4 of the first life", || count_of(&admin, "one") == Some(4));
     agent.tell(&event("default", "one", 2, "2026-01-01T01:00:00.000000Z"));
     eventually("2 more of the second", || count_of(&admin, "one") == Some(6));
+    // Whatever a workload calls its files and arguments, the API server takes the event.
+    let hostile = event("default", "hostile", 1, "2026-01-01T00:00:00.000000Z")
+        .replace("/tmp/x", &format!("/tmp/\\u001b[2J\\u202e\\n{}", "x".repeat(5000)))
+        .replace(
+            "\"pid\":1",
+            "\"commandLine\":\"a\\u0000\\u0007\\r\",\"parent\":{\"name\":\"\\u009b\",\"pid\":1},\"pid\":1",
+        );
+    agent.tell(&hostile);
+    eventually("the hostile event", || count_of(&admin, "hostile") == Some(1));
+    admin.run(&["get", "driftevents", "-o", "yaml"]).unwrap();
+    // One that retention took away does not come back at once, and then counts what came after it.
+    agent.tell(&event("default", "trimmed", 5, "2026-01-01T00:00:00.000000Z"));
+    eventually("5 before", || count_of(&admin, "trimmed") == Some(5));
+    admin.run(&["delete", "driftevent", "trimmed"]).unwrap();
+    for count in 6..=8 {
+        agent.tell(&event("default", "trimmed", count, "2026-01-01T00:00:00.000000Z"));
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(count_of(&admin, "trimmed"), None);
+    }
     agent.end();
+    assert_eq!(count_of(&admin, "trimmed"), Some(3));
     let events = admin.json(&["get", "events.events.k8s.io"]).unwrap();
     let told = events["items"].as_array().unwrap().iter().find(|event| event["reason"] == "NewBinary").unwrap().clone();
     assert_eq!((&told["reportingInstance"], &told["regarding"]["name"]), (&json!("node1"), &json!("api")), "{told}");
@@ -280,15 +163,6 @@ fn every_right_is_used(cluster: &Cluster) {
             assert!(requests.iter().any(is_it), "{verb} {} is granted and was never used", grant.resource);
         }
     }
-}
-
-fn nothing_denied(cluster: &Cluster) {
-    let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
-    let denied: Vec<_> = mine
-        .filter(mooring_e2e::cluster::Request::denied)
-        .map(|request| (request.verb, request.resource, request.reason))
-        .collect();
-    assert!(denied.is_empty(), "{denied:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A real pod, started by a real kubelet, is refused its dropped binary.
 
-use mooring_e2e::cluster::{Cluster, Kubectl, Node, NodeOptions};
-use serde_json::json;
+use mooring_e2e::cluster::{Cluster, Component, Kubectl, Node, NodeOptions};
+use mooring_e2e::vm::boot::Payload;
+use serde_json::{Value, json};
 
 use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
 
@@ -12,6 +13,12 @@ fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
         {"name": "main", "image": "docker.io/library/busybox:test", "command": ["sleep", "100000"]},
     ]}});
     eventually("the namespace's service account", || admin.apply(&pod.to_string()).is_ok());
+}
+
+/// Pods of the agent that run, and of these that are ready.
+fn rollout(admin: &Kubectl) -> (Value, Value) {
+    let status = &admin.json(&["get", "daemonset", "mooring-enforcer", "-n", "mooring-system"]).unwrap()["status"];
+    (status["currentNumberScheduled"].clone(), status["numberAvailable"].clone())
 }
 
 /// Drops a copy of busybox and executes it: what came of it.
@@ -41,7 +48,9 @@ fn dump(cluster: &Cluster, node: &Node) {
 #[ignore = "boots a guest: make test-cluster"]
 fn a_pods_dropped_binary_is_refused() {
     let cluster = start();
-    let node = cluster.start_node(&NodeOptions::new("node1", "6.12".parse().unwrap())).unwrap();
+    let mut options = NodeOptions::new("node1", "6.12".parse().unwrap());
+    options.payload = vec![Payload { file: enforcer(), path: "/usr/local/bin/mooring-enforcer".to_owned() }];
+    let node = cluster.start_node(&options).unwrap();
     cluster.await_ready(&node).unwrap();
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| line(&cluster, &node)));
     if let Err(failed) = told {
@@ -59,8 +68,17 @@ fn line(cluster: &Cluster, node: &Node) {
         "scope": {"namespaceSelector": {"matchLabels": {"team": "payments"}}},
         "actions": {"prevent": true},
     });
-    hand(&operator, "node1", 7, &[("payments-immutable", spec)]);
+    // Its pod runs, and is not Ready before it has rules to bring into force.
     admin.run(&["apply", "-f", &repository("deploy/manifests/enforcer.yaml")]).unwrap();
+    eventually("an agent without rules", || {
+        condition(&admin, "node1", "Ready")
+            .is_some_and(|(status, reason, _)| status == "False" && reason == "NoConfigMap")
+    });
+    assert_eq!(rollout(&admin), (json!(1), json!(null)));
+    hand(&operator, "node1", 7, &[("payments-immutable", spec)]);
+    admin
+        .run(&["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=180s"])
+        .unwrap();
     sleeper(&admin, "payments", &json!({"team": "payments"}));
     sleeper(&admin, "other", &json!({}));
     admin.run(&["wait", "--for=condition=Ready", "pod", "api", "-n", "payments", "--timeout=180s"]).unwrap();
@@ -107,10 +125,69 @@ fn line(cluster: &Cluster, node: &Node) {
     admin.run(&["label", "namespace", "other", "team=payments"]).unwrap();
     eventually("the policy in the other namespace", || drop_and_run(&admin, "other").is_err());
 
-    let mine = cluster.audit().unwrap().into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
+    // A clock that jumps, forth and back: refused, counted and told as ever.
+    for (number, jump) in ["+6 hours", "-6 hours"].into_iter().enumerate() {
+        node.run(&["date", "-s", jump]).unwrap();
+        assert!(drop_and_run(&admin, "payments").is_err(), "{jump}");
+        eventually("one more", || {
+            let event = &admin.json(&["get", "driftevents", "-n", "payments"]).unwrap()["items"][0];
+            event["status"]["count"] == json!(number + 2)
+        });
+    }
+
+    // The next agent takes over, and says nothing of cgroups that nobody knows: its self-test has one.
+    admin.run(&["rollout", "restart", "daemonset", "mooring-enforcer", "-n", "mooring-system"]).unwrap();
+    admin
+        .run(&["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=180s"])
+        .unwrap();
+    let logs = "cat /var/log/pods/mooring-system_*/enforcer/*";
+    let logs = node.run(&["sh", "-c", logs]).unwrap();
+    assert_eq!(logs.matches("taken over").count(), 0, "the old pod ends before the new one begins:\n{logs}");
+    assert!(!logs.contains("no runtime knows"), "{logs}");
+    assert!(drop_and_run(&admin, "payments").is_err());
+
+    // Pods came and went, namespaces were labelled: the node's rules were written once.
+    let audit = cluster.audit().unwrap();
+    let maps = audit.iter().filter(|request| {
+        request.writes()
+            && request.resource == "configmaps"
+            && request.namespace == "mooring-nodes"
+            && request.name == "node1"
+    });
+    assert_eq!(maps.count(), 1);
+    let mine = audit.into_iter().filter(|request| request.user.ends_with(":mooring-enforcer"));
     let denied: Vec<_> = mine
         .filter(mooring_e2e::cluster::Request::denied)
         .map(|request| (request.verb, request.resource, request.reason))
         .collect();
     assert!(denied.is_empty(), "{denied:?}");
+    without_api_server(cluster, node);
+}
+
+/// As after a reboot: nothing is in force and no API server is there. The last good rules are in force from the disk.
+fn without_api_server(cluster: &Cluster, node: &Node) {
+    let admin = cluster.kubectl();
+    admin.run(&["delete", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--wait"]).unwrap();
+    eventually("the agent's end", || {
+        admin.run(&["get", "pods", "-n", "mooring-system", "-o", "name"]).is_ok_and(|names| names.is_empty())
+    });
+    node.run(&["mooring-enforcer", "release"]).unwrap();
+    assert_eq!(drop_and_run(&admin, "payments").unwrap(), "ran\n");
+    let pod = admin.json(&["get", "pod", "api", "-n", "payments"]).unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().to_owned();
+    let id = id.trim_start_matches("containerd://");
+    cluster.stop_component(Component::ApiServer);
+    let run = "mooring-enforcer run --cluster --node node1 --kubeconfig /etc/kubernetes/kubeconfig --ready-file /run/ready </dev/null >/run/agent.log 2>&1 &";
+    node.run(&["sh", "-c", run]).unwrap();
+    eventually("rules in force from the disk", || {
+        node.exec(&["mooring-enforcer", "ready", "--ready-file", "/run/ready"]).is_ok_and(|ended| ended.code == 0)
+    });
+    let exec = |number: &str, program: &str| {
+        node.exec(&["ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", number, id, program, "echo", "ran"]).unwrap()
+    };
+    let refused = exec("1", "/tmp/d/busybox");
+    assert!(refused.code != 0 && refused.output.contains("operation not permitted"), "{refused:?}");
+    assert_eq!(exec("2", "/bin/busybox").output.trim(), "ran");
+    let log = node.run(&["cat", "/run/agent.log"]).unwrap();
+    assert!(log.contains("policies=1"), "{log}");
 }

@@ -2,5 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod faults;
 mod line;
+mod played;
 mod rig;

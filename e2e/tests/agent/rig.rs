@@ -59,9 +59,11 @@ pub fn hand(operator: &Kubectl, node: &str, revision: u64, policies: &[(&str, Va
 /// Hands a node whatever it is.
 pub fn hand_data(operator: &Kubectl, node: &str, data: &Value) {
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": node, "namespace": "mooring-nodes"}, "data": data});
-    let verb =
-        if operator.run(&["get", "configmap", node, "-n", "mooring-nodes"]).is_ok() { "replace" } else { "create" };
-    operator.run_with(&[verb, "-f", "-"], &map.to_string()).unwrap();
+    let map = map.to_string();
+    // Fresh roles and a loaded API server may refuse at first.
+    eventually("the node's ConfigMap", || {
+        ["replace", "create"].iter().any(|verb| operator.run_with(&[verb, "-f", "-"], &map).is_ok())
+    });
 }
 
 /// A condition of a `DriftNode`: status, reason and message.

@@ -22,6 +22,7 @@ mod start;
 pub use facts::{Facts, PolicyFacts};
 pub use membership::{Labels, PodLabels, Surroundings};
 pub use output::Format;
+pub use reporter::violation_of;
 pub use run::{Agent, AgentError, Options, UnknownContainers};
 pub use signals::Signals;
 pub use sink::{Printer, Sink};

@@ -191,7 +191,7 @@ impl Reporter {
             .or(self.generations.back())
             .map(|(_, rules)| Arc::clone(rules));
         let Some(rules) = rules else { return };
-        let Some(violation) = violation_of(&known.container, counted, &rules) else { return };
+        let Some(violation) = violation_of(&known.container, counted.record, counted.count, &rules) else { return };
         for policy in (violation.drift | violation.prohibited).slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));
@@ -201,15 +201,17 @@ impl Reporter {
     }
 }
 
-fn violation_of(container: &Arc<Container>, counted: Counted, rules: &RuleSet) -> Option<Violation> {
-    let record = counted.record;
+/// A violation, from the kernel's record of its first time and how often it happened. `rules` are those that it was judged by; None when
+/// the record says what no kernel part of this version writes.
+#[must_use]
+pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rules: &RuleSet) -> Option<Violation> {
     let violating = SlotMask::from_bits(record.key.drift | record.key.prohibited);
     let now = Timestamp::now();
     Some(Violation {
         container: Arc::clone(container),
         first_seen: now,
         last_seen: now,
-        count: counted.count,
+        count,
         drift: SlotMask::from_bits(record.key.drift),
         prohibited: SlotMask::from_bits(record.key.prohibited),
         denied: record.denied.map_or(violating & rules.prevents(), SlotMask::from_bits),

@@ -128,7 +128,9 @@ impl Agent {
         check::prerequisites()?;
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
-        let _alone = pins.start_alone()?;
+        let Some((first, _alone)) = first_rules(source.as_mut(), &signals, &pins, &options.pin_dir)? else {
+            return Ok(None);
+        };
         let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
         let self_test = match pass_self_test(&mut kernel, &options.pin_dir) {
             Ok(self_test) => self_test,
@@ -138,10 +140,6 @@ impl Agent {
                 }
                 return Err(error);
             }
-        };
-        let Some(first) = first_rules(source.as_mut(), &signals, kernel.is_first())? else {
-            kernel.withdraw()?;
-            return Ok(None);
         };
         let mut agent = Self {
             signals,

@@ -1,9 +1,11 @@
 //! What has to be known before the loop begins.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use mooring_crd::{SelfTest, SelfTestResult};
+use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::run::{AgentError, system};
@@ -11,22 +13,30 @@ use super::signals::Signals;
 use super::source::{Rules, Source};
 use crate::check;
 use crate::kernel::Kernel;
+use crate::kernel::pins::Pins;
 
-/// The rules to begin with; None when a signal asks to end first.
+/// The rules to begin with, and the lock that nobody else starts under meanwhile; None when a signal asks to end first.
 ///
-/// Where an earlier agent's rules are in force and none are known here, they stay until some are: nothing would be a step back.
+/// Where an earlier agent's rules are in force and none are known here, they stay until some are: nothing would be a step back. That
+/// is waited for without the lock, and before anything is loaded: it may take as long as the API server is away, and the next
+/// agent must be able to start beside this one.
 pub(super) fn first_rules(
     source: &mut dyn Source,
     signals: &Signals,
-    nothing_in_force: bool,
-) -> Result<Option<Rules>, AgentError> {
+    pins: &Pins,
+    pin_dir: &Path,
+) -> Result<Option<(Rules, Flock<File>)>, AgentError> {
     let mut told = false;
     loop {
         if let Some(rules) = source.changes().rules {
-            return Ok(Some(rules));
+            return Ok(Some((rules, pins.start_alone()?)));
         }
-        if nothing_in_force {
-            return Ok(Some(Rules::default()));
+        if !Pins::is_enforced(pin_dir) {
+            let alone = pins.start_alone()?;
+            // Once more: another one may have started meanwhile.
+            if !Pins::is_enforced(pin_dir) {
+                return Ok(Some((Rules::default(), alone)));
+            }
         }
         if !std::mem::replace(&mut told, true) {
             eprintln!("no rules are known yet: what an earlier agent has in force stays so until they are");

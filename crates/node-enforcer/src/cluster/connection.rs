@@ -14,7 +14,7 @@ use super::directory::Directory;
 use super::mailbox::{ClusterSink, ClusterSource, Mailbox};
 use super::pace::Backoff;
 use super::state::StateFolder;
-use super::{event_writer, follow, keep, node_writer};
+use super::{event_writer, follow, keep, node_writer, ready};
 use crate::agent::Facts;
 
 /// How long a request may take.
@@ -31,6 +31,8 @@ pub struct Options {
     pub node: String,
     /// Where the last good rules are kept.
     pub state_dir: PathBuf,
+    /// A file that is there while the agent's rules are in force.
+    pub ready_file: PathBuf,
 }
 
 /// Why the thread could not be started.
@@ -50,6 +52,12 @@ pub struct Connection {
 /// # Errors
 /// When the system refuses a thread or a descriptor; an API server that cannot be reached is no error.
 pub fn connect(options: Options) -> Result<(ClusterSource, ClusterSink, Connection), ConnectionError> {
+    if let Err(error) = ready::remove(&options.ready_file) {
+        eprintln!(
+            "{}: {error}: an earlier agent's readiness may be taken for this one's",
+            options.ready_file.display()
+        );
+    }
     let folder = StateFolder::new(&options.state_dir);
     let mut directory = Directory::default();
     match folder.labels() {
@@ -123,7 +131,8 @@ fn run(options: &Options, mailbox: &Mailbox, folder: StateFolder, kept: Option<S
             mailbox.ended().await;
             tokio::time::sleep(LAST_WRITES).await;
         };
-        select(Box::pin(join(keeping, talking)), Box::pin(limit)).await;
+        let readiness = ready::tell(mailbox, &options.ready_file);
+        select(Box::pin(join3(keeping, talking, readiness)), Box::pin(limit)).await;
     });
 }
 
@@ -158,6 +167,12 @@ async fn try_client(options: &Options) -> Result<Client, String> {
 /// What the API server says, without the rest of its answer.
 pub(super) fn said(error: &kube::Error) -> String {
     match error {
+        // A pod's token ends with the Node that it was bound to, and is read again when the kubelet has renewed it.
+        kube::Error::Api(status) if status.code == 401 => {
+            "the agent's token is no longer good, as after its Node was deleted and made \
+            anew: delete the agent's pod, and the next one has a token of its own"
+                .to_owned()
+        }
         kube::Error::Api(status) => status.message.clone(),
         kube::Error::Service(source) => {
             // The cause is at the end of the chain.

@@ -2,6 +2,11 @@
 //!
 //! An event's object counts what all lives of the event counted: the aggregator begins at 1 when an event comes back, and so does
 //! another agent. Its counts are absolute here, so that a write that is done twice changes nothing.
+//!
+//! An object that somebody has deleted (retention, a person) has told what it counted: another one counts what came after it. It
+//! comes no sooner than [`HELD_BACK`] after the last write of the one before, each time later: retention deletes what is beyond
+//! its caps, and would do nothing else if agents made it again at once. What had expired was written long ago and comes back
+//! at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +23,10 @@ const REMEMBERED_MAX: usize = 1024;
 const WAITING_MAX: usize = 1024;
 /// How often an object that is refused is tried.
 const TRIES: u32 = 6;
+
+/// From the last write of an object that was deleted to the one that takes its place: at first, and at most.
+const HELD_BACK: Duration = Duration::from_mins(10);
+const HELD_BACK_MOST: Duration = Duration::from_hours(6);
 
 /// What to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,14 +62,45 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 struct Object {
     exists: bool,
-    /// What earlier lives counted.
+    /// What earlier lives counted, without what is told elsewhere: by objects that are gone, or as lost.
     base: i64,
+    /// What the object is known to count, and when that was written.
+    written: i64,
+    written_at: Duration,
+    /// How often it was deleted, and when another one may take its place.
+    deletions: u32,
+    not_before: Duration,
     /// This life, by its `firstSeen`, and what it has counted.
     life: MicroTime,
     latest: i64,
     /// Over all lives.
     first_seen: MicroTime,
     touched: u64,
+}
+
+impl Object {
+    fn count(&self) -> i64 {
+        self.base.saturating_add(self.latest)
+    }
+
+    /// Of what it counts, what no object says.
+    fn untold(&self) -> i64 {
+        self.count().saturating_sub(self.written)
+    }
+
+    /// That has been told otherwise.
+    fn told(&mut self) {
+        self.base = self.written.saturating_sub(self.latest);
+    }
+
+    /// It was deleted.
+    fn deleted(&mut self) {
+        self.base = self.base.saturating_sub(self.written);
+        (self.exists, self.written) = (false, 0);
+        let held = HELD_BACK.saturating_mul(1 << self.deletions.min(16)).min(HELD_BACK_MOST);
+        self.deletions = self.deletions.saturating_add(1);
+        self.not_before = self.written_at + held;
+    }
 }
 
 #[derive(Debug)]
@@ -111,13 +151,13 @@ impl Desk {
     pub(super) fn take(&mut self, name: EventName, event: DriftEvent) {
         let Some(status) = &event.status else { return };
         self.turn += 1;
-        if self.waiting.len() >= WAITING_MAX && !self.waiting.contains_key(&name) {
-            self.add_lost(u64::try_from(status.count).unwrap_or(1));
-            return;
-        }
         let object = self.objects.entry(name.clone()).or_insert_with(|| Object {
             exists: false,
             base: 0,
+            written: 0,
+            written_at: Duration::ZERO,
+            deletions: 0,
+            not_before: Duration::ZERO,
             life: status.first_seen.clone(),
             latest: 0,
             first_seen: status.first_seen.clone(),
@@ -129,14 +169,15 @@ impl Desk {
         }
         object.latest = status.count;
         object.touched = self.turn;
-        let since = self.turn;
-        let waiting = self.waiting.entry(name).or_insert_with(|| Waiting {
-            event: event.clone(),
-            since,
-            tries: 0,
-            not_before: Duration::ZERO,
-        });
-        waiting.event = event;
+        if let Some(waiting) = self.waiting.get_mut(&name) {
+            waiting.event = event;
+        } else if self.waiting.len() >= WAITING_MAX {
+            self.lost = self.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
+            object.told();
+        } else if object.exists || object.untold() > 0 {
+            let not_before = object.not_before;
+            self.waiting.insert(name, Waiting { event, since: self.turn, tries: 0, not_before });
+        }
         self.forget_old();
     }
 
@@ -171,6 +212,11 @@ impl Desk {
         due.min()
     }
 
+    /// The agent ends: what was held back is due.
+    pub(super) fn end(&mut self) {
+        self.waiting.values_mut().for_each(|waiting| waiting.not_before = Duration::ZERO);
+    }
+
     /// Takes a token for one more update, if there is one.
     pub(super) fn may_update(&mut self, now: Duration) -> bool {
         self.updates.take(now)
@@ -184,17 +230,16 @@ impl Desk {
         let (Some(object), Some(waiting)) = (self.objects.get_mut(name), self.waiting.get_mut(name)) else { return };
         match outcome {
             Outcome::Done => {
-                object.exists = true;
                 let (Job::Create(written) | Job::Update(written)) = job;
+                (object.exists, object.written_at) = (true, now);
+                object.written = written.status.as_ref().map_or(object.written, |status| status.count);
                 // What came meanwhile has yet to be written.
-                if written.status.as_ref().is_some_and(|s| s.count == object.base.saturating_add(object.latest))
-                    && written.spec.verdict == waiting.event.spec.verdict
-                {
+                if object.untold() == 0 && written.spec.verdict == waiting.event.spec.verdict {
                     self.waiting.remove(name);
                 }
             }
             Outcome::Exists { count, first_seen } => {
-                object.exists = true;
+                (object.exists, object.written, object.written_at) = (true, count, now);
                 // Its own, whose answer was lost: it began when this one did.
                 if first_seen.0 != object.first_seen.0 {
                     object.base = object.base.saturating_add(count);
@@ -203,15 +248,26 @@ impl Desk {
                     }
                 }
             }
-            Outcome::Gone => object.exists = false,
+            // It was to be created, and went away while it was looked at.
+            Outcome::Gone if !object.exists => {}
+            Outcome::Gone => {
+                object.deleted();
+                waiting.not_before = object.not_before;
+                if let Some(status) = &waiting.event.status {
+                    object.first_seen = status.last_seen.clone();
+                }
+                if object.untold() == 0 {
+                    self.waiting.remove(name);
+                }
+            }
             Outcome::NotNow if waiting.tries + 1 < TRIES => {
                 waiting.tries += 1;
                 waiting.not_before = now + Duration::from_secs(1 << waiting.tries);
             }
             Outcome::Refused | Outcome::NotNow => {
-                self.lost = self.lost.saturating_add(u64::try_from(object.latest).unwrap_or(1));
+                self.lost = self.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
+                object.told();
                 self.waiting.remove(name);
-                self.objects.remove(name);
             }
             Outcome::Away => self.not_before = now + self.backoff.next(),
         }
@@ -222,8 +278,12 @@ impl Desk {
         let (object, waiting) = (self.objects.get(name)?, self.waiting.get(name)?);
         let mut event = waiting.event.clone();
         let status = event.status.as_mut()?;
-        status.count = object.base.saturating_add(object.latest);
+        status.count = object.count();
         status.first_seen = object.first_seen.clone();
+        // Clocks are set back, and the API server takes no end before a beginning.
+        if status.last_seen.0 < status.first_seen.0 {
+            status.last_seen = status.first_seen.clone();
+        }
         Some(event)
     }
 

@@ -34,6 +34,9 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
         for (name, event) in outgoing.events {
             desk.take(name, event);
         }
+        if ends {
+            desk.end();
+        }
         while let Some((name, job)) = desk.next(begun.elapsed()) {
             let outcome = perform(client, mailbox, &job).await;
             let is_written = outcome == Outcome::Done;

@@ -30,6 +30,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
 const RULES: &str = "rules";
+const CONFIG_MAP: &str = "ConfigMap";
 
 /// Follows the node's `ConfigMap`, from a quorum read on. Never ends.
 pub(super) async fn rules(client: &Client, mailbox: &Mailbox, keeping: watch::Sender<Option<Accepted>>) {
@@ -95,6 +96,7 @@ impl Follower<'_> {
     }
 
     fn offer(&self, map: ConfigMap) {
+        self.mailbox.say(CONFIG_MAP, None);
         let version = map.resource_version();
         match accept(&map.data.unwrap_or_default(), version.as_deref()) {
             Ok(accepted) => {
@@ -110,10 +112,10 @@ impl Follower<'_> {
 
     fn missing(&self) {
         let problem = format!(
-            "there is no ConfigMap {NODES_NAMESPACE}/{}: the operator writes it; see whether it runs. The last good ones stay in force",
+            "there is no ConfigMap {NODES_NAMESPACE}/{}: the operator writes it; see whether it runs. The last good rules stay in force",
             self.mailbox.node()
         );
-        self.mailbox.say(RULES, Some(problem));
+        self.mailbox.say(CONFIG_MAP, Some(problem));
     }
 }
 

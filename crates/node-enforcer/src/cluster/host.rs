@@ -16,7 +16,7 @@ pub struct HostError {
 
 /// Puts this thread, and those that it makes from now on, into the host's mount and cgroup namespaces: bundles, layers and volumes lie
 /// anywhere in the host's file tree, and are mounted while the agent runs. Other threads stay in the container, whose service
-/// account they read. Nothing happens outside of a container.
+/// account they read; the first one must, or whatever is executed in the container is executed on the host. Nothing happens outside of a container.
 ///
 /// # Errors
 /// When the host's first process cannot be seen or joined.

@@ -200,7 +200,9 @@ impl Sink for ClusterSink {
             return;
         }
         let mut outgoing = lock(&self.0.outgoing);
-        for event in events {
+        for mut event in events {
+            // A workload chose some of its texts: one that the API server refused would be lost.
+            event.fit_for_api_server();
             let name =
                 (event.metadata.namespace.clone().unwrap_or_default(), event.metadata.name.clone().unwrap_or_default());
             if outgoing.events.len() >= WAITING_MAX && !outgoing.events.contains_key(&name) {

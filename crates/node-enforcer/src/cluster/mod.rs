@@ -16,9 +16,11 @@ mod node_status;
 mod node_writer;
 mod objects;
 mod pace;
+mod ready;
 mod rules;
 mod state;
 
 pub use connection::{Connection, Options, connect};
 pub use directory::{Directory, PodFacts};
 pub use mailbox::{ClusterSink, ClusterSource};
+pub use ready::DEFAULT_READY_FILE;

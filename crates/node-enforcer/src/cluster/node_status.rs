@@ -117,6 +117,9 @@ fn problems_of(facts: &Facts, problems: &BTreeMap<&'static str, String>) -> Vec<
         let word = if facts.enforcing { "RulesNotInForce" } else { "NotEnforcing" };
         all.push((word, facts.problems.join("; ")));
     }
+    if let Some(problem) = problems.get("ConfigMap") {
+        all.push(("NoConfigMap", problem.clone()));
+    }
     if let Some(problem) = problems.get("rules") {
         all.push(("RulesRefused", problem.clone()));
     }

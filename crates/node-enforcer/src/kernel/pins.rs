@@ -69,6 +69,17 @@ impl Pins {
         Err(KernelError::AnotherStarts { path: self.top.clone() })
     }
 
+    /// Whether an agent of any wire version has anything in force. False where nothing can be read.
+    #[must_use]
+    pub fn is_enforced(top: &Path) -> bool {
+        let is_in_force = |version: &PathBuf| {
+            let links = fs::read_dir(version.join("links")).into_iter().flatten().flatten();
+            let attached = links.filter_map(|of| fs::read_dir(of.path()).ok()).flatten().next().is_some();
+            attached && is_switched_on(&version.join("maps").join("control"))
+        };
+        versions_in(top).is_ok_and(|versions| versions.iter().any(is_in_force))
+    }
+
     fn version(&self) -> PathBuf {
         self.top.join(format!("v{WIRE_VERSION}"))
     }
@@ -225,6 +236,12 @@ fn switch_off(control_map: &Path) -> Result<(), KernelError> {
     let map = MapHandle::from_pinned_path(control_map).map_err(KernelError::bpf("open the control word"))?;
     let nobody = vec![0; usize::try_from(map.value_size()).unwrap_or_default()];
     map.update(&0_u32.to_ne_bytes(), &nobody, MapFlags::ANY).map_err(KernelError::bpf("switch enforcement off"))
+}
+
+/// See [`switch_off`].
+fn is_switched_on(control_map: &Path) -> bool {
+    let word = MapHandle::from_pinned_path(control_map).and_then(|map| map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY));
+    word.is_ok_and(|word| word.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0)))
 }
 
 /// Copies another version's `fresh_cgroups`, where it has the same form. Whatever it says of a cgroup that became a container is

@@ -67,6 +67,7 @@ fn each_fault_has_its_word() {
         (refused, &[], "PoliciesRefused", "True"),
         (no_rules, &[], "NoRules", "False"),
         (|_| {}, &[("rules", "refused: digest")], "RulesRefused", "True"),
+        (no_rules, &[("ConfigMap", "there is none")], "NoConfigMap", "True"),
         (|_| {}, &[("state folder", "full")], "StateNotKept", "True"),
         // What only the reports suffer from is no fault of enforcement.
         (|_| {}, &[("events", "away")], "Enforcing", "False"),
