@@ -22,20 +22,27 @@ pub struct Candidate<P> {
 pub struct Fit<P> {
     /// What the node applies, by slot.
     pub fragments: Vec<Arc<Fragment>>,
-    /// The policies whose present wording it does not apply. Their last good one is among the fragments, unless there is none or
-    /// they are beyond the slots.
+    /// The policies whose present wording it does not apply. Their last good one is among the fragments, unless there is none.
     pub refused: Vec<(P, NoRoom)>,
 }
 
 /// Fits candidates, which come oldest first, into a node's room.
 ///
-/// Slots go to the oldest. For bytes and paths it is the change that has to fit: what is in force already stays, and a policy whose
+/// It is the change that has to fit: what is in force already stays. Slots go to what has one, then to the oldest; a policy whose
 /// new wording finds no room keeps its last good one. The same candidates, with what came of them as last good, come to the same.
 #[must_use]
 pub fn fit<P: Copy>(candidates: &[Candidate<P>]) -> Fit<P> {
     let some: Vec<&Candidate<P>> =
         candidates.iter().filter(|one| one.wanted.is_some() || one.last_good.is_some()).collect();
-    let (inside, beyond) = some.split_at(some.len().min(MAX_POLICIES));
+    let in_force = some.iter().filter(|one| one.last_good.is_some()).count();
+    let mut free = MAX_POLICIES.saturating_sub(in_force);
+    let (inside, beyond): (Vec<_>, Vec<_>) = some.into_iter().partition(|one| {
+        let has_slot = one.last_good.is_some() || free > 0;
+        if one.last_good.is_none() {
+            free = free.saturating_sub(1);
+        }
+        has_slot
+    });
     let mut refused: Vec<(P, NoRoom)> = beyond.iter().map(|one| (one.policy, NoRoom::Slots)).collect();
     let mut chosen: Vec<Option<&Arc<Fragment>>> =
         inside.iter().map(|one| one.wanted.as_ref().or(one.last_good.as_ref())).collect();
@@ -86,4 +93,34 @@ fn try_one<'a>(
         chosen[place] = before;
     }
     room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Fragments;
+    use mooring_policy::{NodeDefaults, NodePolicyEntry};
+
+    #[test]
+    fn an_older_policy_that_comes_later_takes_no_slot_away() {
+        let mut fragments = Fragments::default();
+        let entry =
+            |place| NodePolicyEntry { name: format!("p{place}"), uid: None, spec: serde_json::from_str("{}").unwrap() };
+        let mut candidates: Vec<_> = (0..=MAX_POLICIES)
+            .map(|place| {
+                let wanted = fragments.of_entry(entry(place), NodeDefaults::default()).unwrap();
+                // The oldest is the one that has just come.
+                let last_good = wanted.clone().filter(|_| place > 0);
+                Candidate { policy: place, wanted, last_good }
+            })
+            .collect();
+        let now = fit(&candidates);
+        assert_eq!(now.refused, [(0, NoRoom::Slots)]);
+        assert_eq!(now.fragments.len(), MAX_POLICIES);
+        // One that goes makes room for it, and it stands where its age puts it.
+        candidates.pop();
+        let then = fit(&candidates);
+        assert_eq!(then.refused, []);
+        assert_eq!(then.fragments.first().unwrap().name(), "p0");
+    }
 }

@@ -46,13 +46,15 @@ pub struct Leadership {
     until: Arc<AtomicU64>,
     /// Milliseconds of the clock when the API server last answered.
     answered: Arc<AtomicU64>,
+    /// Milliseconds of the clock when it was last looked after, whatever the API server said.
+    tended: Arc<AtomicU64>,
 }
 
 impl Leadership {
     /// Nobody leads.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, until: Arc::default(), answered: Arc::default() }
+        Self { clock, until: Arc::default(), answered: Arc::default(), tended: Arc::default() }
     }
 
     /// Whether it may act now. To be asked right before each write: a process that was frozen finds that it may not.
@@ -64,7 +66,17 @@ impl Leadership {
     /// How long ago the API server last answered.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
-        self.clock.now().saturating_sub(Duration::from_millis(self.answered.load(Ordering::Acquire)))
+        self.since(&self.answered)
+    }
+
+    /// How long ago the Lease was last looked after: the task that also plans and writes got round to it.
+    #[must_use]
+    pub fn untended_for(&self) -> Duration {
+        self.since(&self.tended)
+    }
+
+    fn since(&self, cell: &AtomicU64) -> Duration {
+        self.clock.now().saturating_sub(Duration::from_millis(cell.load(Ordering::Acquire)))
     }
 
     fn set(cell: &AtomicU64, time: Duration) {
@@ -96,6 +108,7 @@ impl Candidate {
     /// was known in the one before may be old. Between two looks it waits a fifth of the lease's duration.
     pub async fn stand(&mut self, leads: &watch::Sender<Option<u64>>) {
         loop {
+            Leadership::set(&self.leadership.tended, self.leadership.clock.now());
             let limit = self.duration / 3;
             match tokio::time::timeout(limit, self.look_and_write()).await {
                 Ok(Ok(())) => {

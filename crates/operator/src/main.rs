@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error,kube_runtime=error"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_target(false).init();
-    // Two, so that a long plan keeps neither the Lease nor the probes waiting.
+    // Plans, writes and the Lease are one task, so that one that is stuck does not lead for long; probes are answered beside it.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

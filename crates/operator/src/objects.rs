@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use mooring_crd::{
-    ContainerDriftPolicy, ContainerDriftPolicySpec, ContainerDriftPolicyStatus, DriftEvent, DriftNode, DriftNodeStatus,
-};
+use kube::core::{DeserializeGuard, DynamicObject, PartialObjectMeta};
+use mooring_crd::{ContainerDriftPolicySpec, ContainerDriftPolicyStatus, DriftEvent, DriftNode, DriftNodeStatus};
 use mooring_policy::select::Labels;
 
 /// The label of every object that the operator makes.
@@ -123,19 +121,18 @@ fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
     metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-impl From<DeserializeGuard<ContainerDriftPolicy>> for Change {
-    fn from(DeserializeGuard(object): DeserializeGuard<ContainerDriftPolicy>) -> Self {
-        let (metadata, spec, status) = match object {
-            Ok(policy) => (policy.metadata, Ok(Box::new(policy.spec)), policy.status.unwrap_or_default()),
-            Err(invalid) => (invalid.metadata, Err(invalid.error), ContainerDriftPolicyStatus::default()),
-        };
+impl From<DynamicObject> for Change {
+    fn from(policy: DynamicObject) -> Self {
+        let DynamicObject { metadata, mut data, .. } = policy;
+        let spec = serde_json::from_value(data["spec"].take()).map_err(|error| format!("spec: {error}"));
         Self::Policy(Box::new(PolicyObject {
             created: created(&metadata),
             uid: metadata.uid,
             generation: metadata.generation.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
-            spec,
-            status,
+            spec: spec.map(Box::new),
+            // What this operator wrote can be read; what cannot is overwritten.
+            status: serde_json::from_value(data["status"].take()).unwrap_or_default(),
         }))
     }
 }

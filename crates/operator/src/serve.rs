@@ -20,7 +20,7 @@ pub struct Served {
     pub metrics: Arc<Metrics>,
     /// Whether the API server answers.
     pub leadership: Leadership,
-    /// How long it may be silent.
+    /// How long it may be silent, and half of how long the Lease may be untended.
     pub patience: Duration,
 }
 
@@ -30,12 +30,20 @@ pub struct Served {
 /// When the socket fails.
 pub async fn serve(listener: TcpListener, served: Served) -> std::io::Result<()> {
     let router = Router::new()
-        // It is asked on the runtime that does everything else: an answer is the proof.
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(served);
     axum::serve(listener, router).await
+}
+
+/// An API server that is away is no reason to begin anew; a task that is stuck is.
+async fn live(State(served): State<Served>) -> (StatusCode, String) {
+    let untended = served.leadership.untended_for();
+    if untended < served.patience * 2 {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("nothing was done for {} s\n", untended.as_secs()))
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, String) {

@@ -266,7 +266,7 @@ const fn reason(why: NoRoom) -> &'static str {
 fn explain(why: NoRoom) -> String {
     match why {
         NoRoom::Slots => format!(
-            "A node applies {MAX_POLICIES} policies, oldest first, and this one is beyond: delete or disable one that came before, merge some, or narrow their nodeSelector."
+            "A node applies {MAX_POLICIES} policies and has as many already: delete or disable one, merge some, or narrow their nodeSelector."
         ),
         NoRoom::Bytes => "With it the node's rules would be more than the 1 MiB of a ConfigMap: shorten its lists and selectors, or narrow its nodeSelector.".to_owned(),
         NoRoom::Paths => format!(

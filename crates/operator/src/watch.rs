@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
@@ -20,6 +20,8 @@ use crate::objects::{Change, Kind};
 
 /// Objects in one page of a list: what is held of it at a time.
 const PAGE: u32 = 250;
+/// The same for `ConfigMap`s, each of which may have 1 MiB.
+const PAGE_OF_MAPS: u32 = 20;
 /// The API server ends a watch after this many seconds, so that a connection that died in silence is noticed.
 const WATCH_SECONDS: u32 = 240;
 
@@ -43,13 +45,15 @@ pub enum Said {
 pub fn watch_all(client: &Client, to: &mpsc::Sender<(Kind, Said)>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let all = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
-    let policies: Api<DeserializeGuard<ContainerDriftPolicy>> = Api::all(client.clone());
+    // One that cannot be read as a policy has a status that can.
+    let kind = ApiResource::erase::<ContainerDriftPolicy>(&());
+    let policies: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
     tasks.spawn(forward(Kind::Policy, watcher(policies, all.clone()), to.clone()));
     let nodes: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
     tasks.spawn(forward(Kind::Node, watcher(nodes, all.clone()), to.clone()));
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NODES_NAMESPACE);
     // Kubernetes puts this one into every namespace.
-    let ours = all.clone().fields("metadata.name!=kube-root-ca.crt");
+    let ours = all.clone().page_size(PAGE_OF_MAPS).fields("metadata.name!=kube-root-ca.crt");
     tasks.spawn(forward(Kind::ConfigMap, watcher(maps, ours), to.clone()));
     let reports: Api<DeserializeGuard<DriftNode>> = Api::all(client.clone());
     tasks.spawn(forward(Kind::Report, watcher(reports, all.clone()), to.clone()));
@@ -66,16 +70,18 @@ async fn forward<K>(
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     to: mpsc::Sender<(Kind, Said)>,
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     Change: From<K>,
 {
     let mut stream = Box::pin(stream.backoff(Pauses::default()));
     while let Some(event) = stream.next().await {
         let said = match event {
             Ok(Event::Init) => Said::Begin,
-            Ok(Event::InitApply(object) | Event::Apply(object)) => Said::Apply(key(&object), Change::from(object)),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                Said::Apply(key(kind, &object), Change::from(object))
+            }
             Ok(Event::InitDone) => Said::Done,
-            Ok(Event::Delete(object)) => Said::Delete(key(&object)),
+            Ok(Event::Delete(object)) => Said::Delete(key(kind, &object)),
             Err(error) => Said::Failed(error.to_string()),
         };
         if to.send((kind, said)).await.is_err() {
@@ -84,10 +90,10 @@ async fn forward<K>(
     }
 }
 
-fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
+fn key(kind: Kind, object: &impl Resource) -> String {
     match object.namespace() {
         // The others are of one namespace.
-        Some(namespace) if K::kind(&()) == "DriftEvent" => format!("{namespace}/{}", object.name_any()),
+        Some(namespace) if kind == Kind::Event => format!("{namespace}/{}", object.name_any()),
         _ => object.name_any(),
     }
 }
