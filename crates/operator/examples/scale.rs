@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use mooring_crd::{
-    ContainerDriftPolicySpec, ContainerDriftPolicyStatus, Exception, LabelSelector, ProhibitedBinary, Scope,
+    ContainerDriftPolicySpec, ContainerDriftPolicyStatus, Exception, LabelSelector, Operator, ProhibitedBinary,
+    Requirement, Scope,
 };
 use mooring_operator::index::{Index, Write};
 use mooring_operator::objects::{Change, ConfigMapObject, PolicyObject};
@@ -92,6 +93,43 @@ fn write_all(index: &mut Index, version: u64) -> usize {
     written
 }
 
+/// Ten edits of a policy that every node has, which is the worst: the middle time and the longest.
+fn edits(index: &mut Index, first: i64) -> (Duration, Duration) {
+    let mut edits = Vec::new();
+    for generation in first..first + 10 {
+        let change = policy(0, generation);
+        let begun = Instant::now();
+        index.apply("policy-0", change);
+        let planned = index.plan();
+        let due = planned.iter().filter(|name| index.nodes()[*name].write().is_some()).count();
+        edits.push(begun.elapsed());
+        assert_eq!(due, NODES);
+    }
+    edits.sort();
+    (edits[edits.len() / 2], edits[edits.len() - 1])
+}
+
+fn by_name() -> Change {
+    let mut spec = ContainerDriftPolicySpec::default();
+    let names = (0..3).map(|number| format!("node-{number}.example.internal")).collect();
+    spec.scope.node_selector = Some(LabelSelector {
+        match_expressions: vec![Requirement {
+            key: "kubernetes.io/hostname".to_owned(),
+            operator: Operator::In,
+            values: names,
+        }],
+        ..LabelSelector::default()
+    });
+    Change::Policy(Box::new(PolicyObject {
+        uid: Some("by-name".to_owned()),
+        created: Timestamp::from_second(1_800_000_000).ok(),
+        generation: 1,
+        resource_version: "1".to_owned(),
+        spec: Ok(Box::new(spec)),
+        status: ContainerDriftPolicyStatus::default(),
+    }))
+}
+
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -123,29 +161,20 @@ fn main() {
     index.plan();
     assert_eq!(write_all(&mut index, 2), 0);
 
-    // The one that every node has is the worst.
-    let mut edits = Vec::new();
-    for generation in 2..12 {
-        let change = policy(0, generation);
-        let begun = Instant::now();
-        index.apply("policy-0", change);
-        let planned = index.plan();
-        let due = planned.iter().filter(|name| index.nodes()[*name].write().is_some()).count();
-        edits.push(begun.elapsed());
-        assert_eq!(due, NODES);
-    }
-    edits.sort();
-    let edit = edits[edits.len() / 2];
-    let worst = edits[edits.len() - 1];
+    let (edit, worst) = edits(&mut index, 2);
+    // One policy that asks for host names, and no two nodes are alike.
+    index.apply("by-name", by_name());
+    let (edit_by_name, worst_by_name) = edits(&mut index, 12);
     println!(
         "{}",
         json!({"numbers": {
             "nodes": NODES, "policies": POLICIES, "policies-a-node": each, "plan-full-ms": ms(full),
             "plan-edit-ms": ms(edit), "plan-edit-worst-ms": ms(worst), "plan-peak-kib": peak,
+            "plan-edit-by-name-ms": ms(edit_by_name), "plan-edit-by-name-worst-ms": ms(worst_by_name),
             "encode-and-read-ms": ms(written), "peak-with-config-maps-kib": peak_kib(),
         }})
     );
-    if bounded && (full > FULL || edit > EDIT || peak > MEMORY_KIB) {
+    if bounded && (full > FULL || edit.max(edit_by_name) > EDIT || peak > MEMORY_KIB) {
         eprintln!("a bound is missed: {FULL:?} for all, {EDIT:?} for one edit, {MEMORY_KIB} KiB");
         std::process::exit(1);
     }

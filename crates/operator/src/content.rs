@@ -71,15 +71,6 @@ impl NodeScope {
         Self(Scope { node_selector: scope.node_selector.clone(), ..Scope::default() })
     }
 
-    /// The keys of the labels that it asks for.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        let selectors = self.0.node_selector.iter();
-        selectors.flat_map(|selector| {
-            let expressions = selector.match_expressions.iter().map(|requirement| &requirement.key);
-            selector.match_labels.keys().chain(expressions).map(String::as_str)
-        })
-    }
-
     /// Whether a node with these labels is one of them.
     #[must_use]
     pub fn concerns(&self, labels: &Labels) -> bool {

@@ -128,6 +128,7 @@ const FOOTPRINT: &[Bound] = &[
 const OPERATOR: &[Bound] = &[
     bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
     bound("operator: one policy's edit planned on all of them, s", Value::Time("plan-edit-ms"), 0.5, None),
+    bound("operator: the same, when a policy asks for host names, s", Value::Time("plan-edit-by-name-ms"), 0.5, None),
     bound("operator: most memory until then, MiB", Value::Memory("plan-peak-kib"), 500.0, None),
     reported("operator: every ConfigMap of these written down and read back, s", Value::Time("encode-and-read-ms")),
     bound("operator: one edit in the ConfigMaps of 1,000 nodes, s", Value::Time("thousand-edit-ms"), 15.0, None),

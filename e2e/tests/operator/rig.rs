@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_e2e::cluster::{Cluster, Kubectl, Options};
+use mooring_crd::access::Binary;
+use mooring_e2e::cluster::{Cluster, Kubectl, Options, Request};
 use mooring_policy::{NodePolicy, NodeRules};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,6 +50,8 @@ pub struct Rig {
     pub cluster: &'static Cluster,
     pub kubectl: Kubectl,
     kubeconfig: PathBuf,
+    /// Requests in the audit log that are of earlier tests.
+    earlier: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -71,7 +74,8 @@ impl Rig {
         kubectl.run(&["delete", "driftevents", "--all", "--all-namespaces"]).unwrap();
         kubectl.run(&["delete", "lease", "mooring-operator", "-n", "mooring-system", "--ignore-not-found"]).unwrap();
         kubectl.run(&["delete", "pods", "--all", "-n", "mooring-system", "--force"]).unwrap();
-        let rig = Self { cluster, kubectl, kubeconfig: operator.kubeconfig().to_owned(), _turn: turn };
+        let earlier = cluster.audit().unwrap().len();
+        let rig = Self { cluster, kubectl, kubeconfig: operator.kubeconfig().to_owned(), earlier, _turn: turn };
         eventually("the garbage collection of what an earlier test left", || rig.maps().is_empty());
         rig
     }
@@ -96,6 +100,14 @@ impl Rig {
             .spawn()
             .unwrap();
         Operator { child, port, log }
+    }
+
+    /// What the operator was denied in this test. An API server that starts denies everything until it has read the roles, so that
+    /// those before, which stop it, do not count.
+    pub fn denied(&self) -> Vec<Request> {
+        let user = Binary::Operator.user();
+        let requests = self.cluster.audit().unwrap().into_iter().skip(self.earlier);
+        requests.filter(|one| one.user == user && one.denied()).collect()
     }
 
     pub fn node(&self, name: &str, labels: Value) {

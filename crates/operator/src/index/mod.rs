@@ -19,7 +19,7 @@ mod plan;
 
 use node::is_older;
 pub use node::{Node, Observed, Write};
-use plan::Groups;
+use plan::Sets;
 
 /// The order of policies: by creation time, then name.
 pub type PolicyKey = (Option<Timestamp>, Arc<str>);
@@ -80,7 +80,7 @@ pub struct Index {
     keys: BTreeMap<Arc<str>, PolicyKey>,
     nodes: BTreeMap<String, Node>,
     agents: BTreeMap<String, (String, bool)>,
-    groups: Groups,
+    sets: Sets,
     /// Policies that came, changed or went since the last plan.
     changed: BTreeSet<PolicyKey>,
     dirty_nodes: BTreeSet<String>,
@@ -271,6 +271,7 @@ impl Index {
         }
         node.uid = Some(uid);
         node.labels = labels;
+        node.is_new = true;
         self.touch_policies_of(name);
         self.dirty_nodes.insert(name.to_owned());
     }

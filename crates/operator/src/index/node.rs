@@ -47,6 +47,8 @@ pub struct Node {
     /// How many of its agents' pods are ready.
     pub agents_ready: usize,
     pub(super) labels: Labels,
+    /// Whether it came, or its labels changed, since the last plan.
+    pub(super) is_new: bool,
     /// The policies that concern it, in their order; as of the last plan.
     pub(super) matching: Matching,
     /// Contents that it had, by digest, the latest last.

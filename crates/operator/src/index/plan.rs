@@ -1,13 +1,11 @@
-//! What each node is to have: done once for all nodes that nothing tells apart.
+//! What each node is to have: done once for all nodes that come to the same.
 //!
-//! Of a node's labels only those count that some policy asks for, so that a cluster has a few groups of nodes, whatever their number; and
-//! nodes that the same policies concern and that have the same in force come to the same.
+//! Nodes that the same policies concerned, and of what changed the same again, share one set of policies; and those of a set that have the
+//! same in force are planned once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-
-use mooring_policy::select::Labels;
 
 use super::{Index, Node, Observed, Policy, PolicyKey, Wording};
 use crate::content::{Content, Fragment, NoRoom};
@@ -34,36 +32,28 @@ impl<T> Hash for Same<T> {
     }
 }
 
-/// Which policies concern nodes with certain labels, for the policies as they are.
+/// Every set of policies that concerns a node, once.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
-    /// The keys of labels that policies ask for.
-    keys: BTreeSet<String>,
-    /// By the values of these.
-    found: HashMap<Vec<Option<String>>, Matching>,
-}
+pub(super) struct Sets(HashSet<Matching>);
 
-impl Groups {
-    fn of(policies: &BTreeMap<PolicyKey, Policy>) -> Self {
-        let keys = policies.values().flat_map(|policy| policy.nodes.keys()).map(str::to_owned).collect();
-        Self { keys, found: HashMap::new() }
-    }
-
-    fn matching(&mut self, policies: &BTreeMap<PolicyKey, Policy>, labels: &Labels) -> Matching {
-        let values: Vec<_> = self.keys.iter().map(|key| labels.get(key).cloned()).collect();
-        let find =
-            || policies.iter().filter(|(_, policy)| policy.concerns(labels)).map(|(key, _)| key.clone()).collect();
-        self.found.entry(values).or_insert_with(|| Arc::new(find())).clone()
-    }
-
-    /// Forgets what no node has any more.
-    fn sweep(&mut self, nodes: usize) {
-        if self.found.len() > 2 * nodes {
-            self.found.retain(|_, matching| Arc::strong_count(matching) > 1);
+impl Sets {
+    fn one(&mut self, set: BTreeSet<PolicyKey>) -> Matching {
+        if let Some(known) = self.0.get(&set) {
+            return known.clone();
         }
+        let set = Arc::new(set);
+        self.0.insert(set.clone());
+        set
+    }
+
+    /// Forgets those of no node.
+    fn sweep(&mut self) {
+        self.0.retain(|set| Arc::strong_count(set) > 1);
     }
 }
 
+/// What concerned a node, and which of the policies in question do now.
+type Asked = (Same<BTreeSet<PolicyKey>>, Vec<bool>);
 /// Of a content in force, the wordings that are no longer those of their policies.
 type Outdated = Vec<(PolicyKey, Arc<Fragment>)>;
 /// What is planned alike: what concerns a node, what it has in force, and which of the outdated wordings of that concern it.
@@ -74,6 +64,7 @@ impl Index {
     /// Plans each node that something changed for since it was planned last, and names those.
     pub fn plan(&mut self) -> Vec<String> {
         self.match_nodes();
+        self.sets.sweep();
         let mut outdated: HashMap<Same<Content>, Outdated> = HashMap::new();
         let mut planned: HashMap<Alike, Planned> = HashMap::new();
         let dirty: Vec<String> = std::mem::take(&mut self.dirty_nodes).into_iter().collect();
@@ -103,48 +94,55 @@ impl Index {
         dirty
     }
 
-    /// Finds out what concerns the nodes that are dirty, and which nodes more are for the policies that changed.
+    /// Finds out what concerns the nodes that changed, and which nodes are dirty for the policies that changed.
     fn match_nodes(&mut self) {
         let changed = std::mem::take(&mut self.changed);
-        if changed.is_empty() {
-            for name in &self.dirty_nodes {
-                let Some(node) = self.nodes.get_mut(name).filter(|node| node.uid.is_some()) else { continue };
-                let now = self.groups.matching(&self.policies, &node.labels);
-                if node.matching != now {
-                    self.dirty_policies.extend(node.matching.symmetric_difference(&now).cloned());
-                    node.matching = now;
-                }
-            }
-            self.groups.sweep(self.nodes.len());
+        let is_new = |name: &String| self.nodes.get(name).is_some_and(|node| node.is_new);
+        if changed.is_empty() && !self.dirty_nodes.iter().any(is_new) {
             return;
         }
-        self.groups = Groups::of(&self.policies);
         let names: BTreeSet<&str> = changed.iter().map(|(_, name)| &**name).collect();
-        let mut concerned: HashMap<Same<BTreeSet<PolicyKey>>, bool> = HashMap::new();
+        let edited: Vec<_> = changed.iter().map(|key| (key, self.policies.get(key))).collect();
+        let every: Vec<_> = self.policies.iter().map(|(key, policy)| (key, Some(policy))).collect();
+        let nothing = Matching::default();
+        // What concerns a node then, and whether that is news.
+        let mut found: HashMap<Asked, (Matching, bool)> = HashMap::new();
         let mut held: HashMap<Same<Content>, bool> = HashMap::new();
         for (name, node) in self.nodes.iter_mut().filter(|(_, node)| node.uid.is_some()) {
-            let now = self.groups.matching(&self.policies, &node.labels);
-            let was_dirty = self.dirty_nodes.contains(name);
-            let mut concerns = |matching: &Matching| {
-                *concerned.entry(Same(matching.clone())).or_insert_with(|| !changed.is_disjoint(matching))
-            };
+            let is_new = std::mem::take(&mut node.is_new);
+            if !is_new && changed.is_empty() {
+                continue;
+            }
+            let (before, asked) = if is_new { (&nothing, &every) } else { (&node.matching, &edited) };
+            let concerns = |policy: Option<&Policy>| policy.is_some_and(|policy| policy.concerns(&node.labels));
+            let concern: Vec<bool> = asked.iter().map(|(_, policy)| concerns(*policy)).collect();
+            let entry = found.entry((Same(before.clone()), concern));
+            let (now, is_news) = entry.or_insert_with_key(|(Same(before), concern)| {
+                let mut now = BTreeSet::clone(before);
+                let mut is_news = false;
+                for ((key, _), concern) in asked.iter().zip(concern) {
+                    is_news |= *concern || now.contains(*key);
+                    if *concern {
+                        now.insert((*key).clone());
+                    } else {
+                        now.remove(*key);
+                    }
+                }
+                (self.sets.one(now), is_news)
+            });
+            if is_new {
+                self.dirty_policies.extend(node.matching.symmetric_difference(now).cloned());
+            }
+            node.matching = now.clone();
             // A last good wording may be in force where its policy concerns nobody.
             let mut holds = |content: &Arc<Content>| {
                 let any = || content.fragments.iter().any(|fragment| names.contains(fragment.name()));
                 *held.entry(Same(content.clone())).or_insert_with(any)
             };
-            let dirty = was_dirty
-                || concerns(&node.matching)
-                || concerns(&now)
-                || node.desired.as_ref().is_some_and(&mut holds);
-            if dirty && !was_dirty {
+            let is_dirty = is_new || *is_news || node.desired.as_ref().is_some_and(&mut holds);
+            if is_dirty && !self.dirty_nodes.contains(name) {
                 self.dirty_nodes.insert(name.clone());
             }
-            // Of what did not change, only a change of the node itself can make a difference.
-            if was_dirty {
-                self.dirty_policies.extend(node.matching.symmetric_difference(&now).cloned());
-            }
-            node.matching = now;
         }
     }
 
