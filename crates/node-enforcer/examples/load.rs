@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_bpf::wire::{Wire, name_index, name_state, violation_record};
+use mooring_bpf::wire::{Wire, file_class, name_index, name_state, violation_record};
 use mooring_crd::{DriftEvent, policy_from_value};
 use mooring_node_enforcer::agent::{Labels, Sink, Source, violation_of};
 use mooring_node_enforcer::cluster::{ClusterSink, ClusterSource, Connection, Directory, Options, PodFacts, connect};
@@ -160,6 +160,7 @@ fn record(number: usize) -> violation_record {
     record.key.container = (number % 2) as u64;
     record.key.inode = number as u64;
     record.key.drift = 1;
+    record.key.file_class = file_class::CLASS_NEW_BINARY.0.try_into().unwrap();
     record.denied = 1;
     record.pid = 7;
     let path = format!("/tmp/dropped-{number}");
