@@ -149,8 +149,8 @@ fn records(node: &str, kubeconfig: &Path, namespace: &str, lasts: Duration) -> V
     }
     let took = begun.elapsed();
     sink.take(aggregator.flush(took));
-    // Until the last counts are written: one in five seconds.
-    thread::sleep(Duration::from_secs(90));
+    // Until the last counts of 22 events, and of as many Events on their pods, are written: one in five seconds.
+    thread::sleep(Duration::from_mins(4));
     connection.end();
     json!({"total": total, "suppressed": aggregator.suppressed(), "numbers": {"records-per-second": total as f64 / took.as_secs_f64()}})
 }
@@ -191,7 +191,7 @@ fn agents(folder: &Path, namespace: &str, lasts: Duration) -> Value {
         }
     }
     let took = begun.elapsed();
-    thread::sleep(Duration::from_secs(75));
+    thread::sleep(Duration::from_mins(2));
     let agents = all.len();
     let ends: Vec<_> = all.into_iter().map(|(_, (.., connection))| thread::spawn(|| connection.end())).collect();
     for end in ends {
