@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_bpf::wire::{Wire, name_index, name_state, violation_record};
+use mooring_bpf::wire::{Wire, file_class, name_index, name_state, violation_record};
 use mooring_crd::{DriftEvent, policy_from_value};
 use mooring_node_enforcer::agent::{Labels, Sink, Source, violation_of};
 use mooring_node_enforcer::cluster::{ClusterSink, ClusterSource, Connection, Directory, Options, PodFacts, connect};
@@ -149,8 +149,8 @@ fn records(node: &str, kubeconfig: &Path, namespace: &str, lasts: Duration) -> V
     }
     let took = begun.elapsed();
     sink.take(aggregator.flush(took));
-    // Until the last counts are written: one in five seconds.
-    thread::sleep(Duration::from_secs(90));
+    // Until the last counts of 22 events, and of as many Events on their pods, are written: one in five seconds.
+    thread::sleep(Duration::from_mins(4));
     connection.end();
     json!({"total": total, "suppressed": aggregator.suppressed(), "numbers": {"records-per-second": total as f64 / took.as_secs_f64()}})
 }
@@ -160,6 +160,7 @@ fn record(number: usize) -> violation_record {
     record.key.container = (number % 2) as u64;
     record.key.inode = number as u64;
     record.key.drift = 1;
+    record.key.file_class = file_class::CLASS_NEW_BINARY.0.try_into().unwrap();
     record.denied = 1;
     record.pid = 7;
     let path = format!("/tmp/dropped-{number}");
@@ -190,7 +191,7 @@ fn agents(folder: &Path, namespace: &str, lasts: Duration) -> Value {
         }
     }
     let took = begun.elapsed();
-    thread::sleep(Duration::from_secs(75));
+    thread::sleep(Duration::from_mins(2));
     let agents = all.len();
     let ends: Vec<_> = all.into_iter().map(|(_, (.., connection))| thread::spawn(|| connection.end())).collect();
     for end in ends {

@@ -162,7 +162,7 @@ fn flood(admin: &Kubectl) {
 /// 250 containers on overlays, their pods known, and 64 policies.
 fn memory(cluster: &Cluster, admin: &Kubectl, node: &Node) {
     // What is bound to the node is not started: the containers are made without the kubelet.
-    node.run(&["sh", "-c", "kill -STOP $(pidof kubelet)"]).unwrap();
+    node.run(&["sh", "-c", "busybox killall -STOP kubelet"]).unwrap();
     let pods: Vec<Value> = (0..250)
         .map(|number| {
             json!({"apiVersion": "v1", "kind": "Pod",
@@ -199,7 +199,7 @@ fn memory(cluster: &Cluster, admin: &Kubectl, node: &Node) {
     });
     assert_eq!(condition(admin, "node1", "Ready").unwrap().0, "True");
     thread::sleep(Duration::from_secs(35));
-    let status = node.run(&["sh", "-c", "cat /proc/$(pidof mooring-enforcer)/status"]).unwrap();
+    let status = node.run(&["sh", "-c", "cat /proc/$(busybox pidof mooring-enforcer)/status"]).unwrap();
     let resident = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()

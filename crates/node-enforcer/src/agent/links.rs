@@ -34,7 +34,7 @@ impl OpenRoot {
 }
 
 fn path_of(descriptor: &OwnedFd) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).ok()
+    fs::read_link(format!("/proc/thread-self/fd/{}", descriptor.as_raw_fd())).ok()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(super) struct Located {
     pub(super) is_mount_root: bool,
 }
 
+// Always of this thread (/proc/thread-self): in a cluster it sees other mounts than the process does.
+
 /// A path that is held open without being read: its mount cannot go away, nor its id be used again.
 struct Held {
     file: File,
@@ -33,7 +35,7 @@ struct Held {
 pub(super) fn locate(paths: &[PathBuf]) -> Result<Vec<Option<Located>>, ContainerError> {
     let held: Vec<Option<Held>> = paths.iter().map(|path| hold(path).ok()).collect();
     let wanted: std::collections::BTreeSet<u64> = held.iter().flatten().map(|held| held.mount_id).collect();
-    let mounts: BTreeMap<u64, MountEntry> = mounts_of(Path::new("/proc/self"))?
+    let mounts: BTreeMap<u64, MountEntry> = mounts_of(Path::new("/proc/thread-self"))?
         .filter(|mount| wanted.contains(&mount.id))
         .map(|mount| (mount.id, mount))
         .collect();
@@ -73,7 +75,7 @@ pub(super) fn identify(file: &File) -> io::Result<(u64, u64)> {
 }
 
 fn own_descriptor(folder: &str, file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/{folder}/{}", file.as_raw_fd()))
+    PathBuf::from(format!("/proc/thread-self/{folder}/{}", file.as_raw_fd()))
 }
 
 fn hold(path: &Path) -> io::Result<Held> {
