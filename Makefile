@@ -22,7 +22,8 @@ setup: ## Install what building and testing need (Debian)
 	@./scripts/setup
 
 build: setup ## Build the enforcer, the operator, the rig and the guests' tests
-	cargo build --release -p mooring-node-enforcer -p mooring-operator
+	cargo build --release -p mooring-node-enforcer
+	cargo build --release -p mooring-operator
 	cargo build -p mooring-e2e --bins
 
 demo: build ## Show it all in a Kubernetes cluster: a policy applied, a pod's dropped binary refused

@@ -32,7 +32,7 @@ fn labelled_pod(name: &str) -> Value {
 }
 
 #[test]
-#[ignore = "starts a control plane: make test-cluster"]
+#[ignore = "starts a control plane: make test-agent"]
 fn rules_events_and_faults() {
     let cluster = start();
     let (admin, operator) = (cluster.kubectl(), operator(&cluster));
@@ -166,7 +166,7 @@ fn every_right_is_used(cluster: &Cluster) {
 }
 
 #[test]
-#[ignore = "starts a control plane: make test-cluster"]
+#[ignore = "starts a control plane: make test-agent"]
 fn a_flood_stays_within_its_bounds_and_a_quiet_agent_writes_nothing() {
     let cluster = start();
     let (admin, operator) = (cluster.kubectl(), operator(&cluster));

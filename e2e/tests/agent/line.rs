@@ -55,7 +55,7 @@ fn dump(cluster: &Cluster, node: &Node) {
 }
 
 #[test]
-#[ignore = "boots a guest: make test-cluster"]
+#[ignore = "boots a guest: make test-agent"]
 fn a_pods_dropped_binary_is_refused() {
     let cluster = start();
     let mut options = NodeOptions::new("node1", "6.12".parse().unwrap());

@@ -34,6 +34,8 @@ use crate::policies::{LoadErrors, WatchError};
 const SLEEP_BUSY: u16 = 20;
 const SLEEP_DUE: u16 = 200;
 const SLEEP_IDLE: u16 = 1000;
+/// How long after they failed rules are tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How often it is looked whether the node's state has changed.
 const STATE: Duration = Duration::from_secs(1);
 
@@ -95,6 +97,7 @@ pub struct Agent {
     options: Options,
     signals: Signals,
     source: Box<dyn Source>,
+    pins: Pins,
     kernel: Kernel,
     /// As the source gave them.
     given: Rules,
@@ -108,6 +111,8 @@ pub struct Agent {
     self_test: SelfTest,
     /// Why the newest rules are not in force.
     failure: Option<String>,
+    /// These rules, and since when they are not.
+    again: Option<(Rules, Instant)>,
     told: Option<(Facts, Instant)>,
 }
 
@@ -131,7 +136,7 @@ impl Agent {
         let Some((first, _alone)) = first_rules(source.as_mut(), &signals, &pins, &options.pin_dir)? else {
             return Ok(None);
         };
-        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins), comparison: false })?;
+        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins.clone()), comparison: false })?;
         let self_test = match pass_self_test(&mut kernel, &options.pin_dir) {
             Ok(self_test) => self_test,
             Err(error) => {
@@ -144,6 +149,7 @@ impl Agent {
         let mut agent = Self {
             signals,
             source,
+            pins,
             kernel,
             given: Rules::default(),
             rules: RuleSet::default(),
@@ -155,8 +161,11 @@ impl Agent {
             shortage: Shortage::none(),
             self_test,
             failure: None,
+            again: None,
             told: None,
         };
+        // The self-test takes a while.
+        let first = agent.source.changes().rules.unwrap_or(first);
         let found = agent.roster.scan();
         agent.bring_into_force(first)?;
         for cgroup in found {
@@ -206,6 +215,7 @@ impl Agent {
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if !ends {
+                self.try_again();
                 let changes = self.source.changes();
                 self.take_in(changes);
             }
@@ -241,22 +251,39 @@ impl Agent {
         if let Some(rules) = changes.rules {
             if rules.set == self.given.set && self.failure.is_none() {
                 // The same, from elsewhere.
+                if let Err(error) = self.pins.name_rules(rules.stamp.as_ref().map(|stamp| stamp.digest.as_str())) {
+                    eprintln!("{error}");
+                }
                 self.given = rules;
                 return self.look_round(&changes.pods, &changes.namespaces);
             }
-            self.failure = self.bring_into_force(rules).err().map(|error| error.to_string());
-            match &self.failure {
-                None => self.say_enforcing(),
-                Some(why) => {
-                    self.say_refused(why);
-                    self.source.was_refused();
-                }
-            }
+            self.bring(rules);
         }
         if let Some(why) = &changes.refused {
             self.say_refused(why);
         }
         self.look_round(&changes.pods, &changes.namespaces);
+    }
+
+    fn bring(&mut self, rules: Rules) {
+        let failed = self.bring_into_force(rules.clone()).err().map(|error| error.to_string());
+        match &failed {
+            None => self.say_enforcing(),
+            Some(why) if failed != self.failure => {
+                self.say_refused(why);
+                self.source.was_refused();
+            }
+            Some(_) => {}
+        }
+        self.again = failed.is_some().then(|| (rules, Instant::now()));
+        self.failure = failed;
+    }
+
+    /// What the kernel had no memory for, say, it may have some later.
+    fn try_again(&mut self) {
+        if let Some((rules, _)) = self.again.take_if(|(_, when)| when.elapsed() >= AGAIN) {
+            self.bring(rules);
+        }
     }
 
     fn say_refused(&self, why: &str) {
@@ -439,7 +466,13 @@ impl Agent {
             }
         }
         let members = members_with_room(&entered, masks.clone());
-        self.kernel.enforce(&tables, &members)?;
+        // First: rules that are named and not in force are waited for by the next agent, the other way round it would replace them.
+        let digest = |rules: &Rules| rules.stamp.as_ref().map(|stamp| stamp.digest.clone());
+        self.pins.name_rules(digest(&given).as_deref())?;
+        if let Err(error) = self.kernel.enforce(&tables, &members) {
+            self.pins.name_rules(digest(&self.given).as_deref())?;
+            return Err(error);
+        }
         for (cgroup, known) in self.roster.all_mut() {
             known.member = masks.get(&cgroup).copied().map_or_else(SlotMask::default, SlotMask::from_bits);
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use mooring_crd::{SelfTest, SelfTestResult};
+use mooring_crd::{RulesSource, SelfTest, SelfTestResult};
 use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -17,9 +17,9 @@ use crate::kernel::pins::Pins;
 
 /// The rules to begin with, and the lock that nobody else starts under meanwhile; None when a signal asks to end first.
 ///
-/// Where an earlier agent's rules are in force and none are known here, they stay until some are: nothing would be a step back. That
-/// is waited for without the lock, and before anything is loaded: it may take as long as the API server is away, and the next
-/// agent must be able to start beside this one.
+/// Where an earlier agent's rules are in force and none are known here, or others that were kept on disk, they stay until the source
+/// has some: nothing, or what is older, would be a step back. That is waited for without the lock, and before anything is loaded:
+/// it may take as long as the API server is away, and the next agent must be able to start beside this one.
 pub(super) fn first_rules(
     source: &mut dyn Source,
     signals: &Signals,
@@ -28,7 +28,7 @@ pub(super) fn first_rules(
 ) -> Result<Option<(Rules, Flock<File>)>, AgentError> {
     let mut told = false;
     loop {
-        if let Some(rules) = source.changes().rules {
+        if let Some(rules) = source.changes().rules.filter(|rules| !may_be_older(rules, pin_dir)) {
             return Ok(Some((rules, pins.start_alone()?)));
         }
         if !Pins::is_enforced(pin_dir) {
@@ -39,7 +39,9 @@ pub(super) fn first_rules(
             }
         }
         if !std::mem::replace(&mut told, true) {
-            eprintln!("no rules are known yet: what an earlier agent has in force stays so until they are");
+            eprintln!(
+                "no rules are known yet, or older ones: what an earlier agent has in force stays so until newer are"
+            );
         }
         let mut polled =
             [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
@@ -51,6 +53,13 @@ pub(super) fn first_rules(
             return Ok(None);
         }
     }
+}
+
+/// Whether these rules were kept on disk while others came into force: the disk was full, or the agent ended before it could write.
+fn may_be_older(rules: &Rules, pin_dir: &Path) -> bool {
+    let kept = rules.stamp.as_ref().filter(|stamp| stamp.source == RulesSource::Disk);
+    let named = kept.filter(|_| Pins::is_enforced(pin_dir)).and_then(|_| Pins::named_rules(pin_dir));
+    kept.zip(named).is_some_and(|(kept, named)| kept.digest != named)
 }
 
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.

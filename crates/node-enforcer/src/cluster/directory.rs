@@ -18,6 +18,13 @@ fn unpack(labels: &Packed) -> Labels {
     labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
+/// Bytes of one object's labels that are kept. A tenant may give an object a million, and what is kept of all must stay readable.
+const LABELS_MAX: usize = 8 << 10;
+
+fn bytes(labels: &Labels) -> usize {
+    labels.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
 /// What is kept of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +39,9 @@ pub struct PodFacts {
     /// Its labels when it was first seen, where they were others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_labels: Option<Labels>,
+    /// Its labels were too long once to be kept: they are taken for unknown, which is on the side of every policy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overlong: bool,
     /// Of a static pod: what its cgroup and its containers are called by, instead of its uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_uid: Option<String>,
@@ -48,8 +58,8 @@ struct Pod {
 #[derive(Debug, Default)]
 pub struct Directory {
     pods: BTreeMap<String, Pod>,
-    /// By the uid that a static pod's containers have.
-    static_pods: BTreeMap<String, String>,
+    /// By the uid that a static pod's containers have: its mirror pod, the one before it, and whatever says that it is one.
+    static_pods: BTreeMap<String, BTreeSet<String>>,
     namespaces: BTreeMap<Box<str>, Packed>,
     /// While a list is read: what was in it so far.
     listed_pods: Option<BTreeSet<String>>,
@@ -62,19 +72,25 @@ pub struct Directory {
 
 impl Directory {
     /// A pod is there, or has changed.
-    pub fn pod(&mut self, uid: String, facts: PodFacts) {
+    pub fn pod(&mut self, uid: String, mut facts: PodFacts) {
+        if bytes(&facts.labels) > LABELS_MAX {
+            facts.labels.clear();
+            facts.overlong = true;
+        }
         if let Some(listed) = &mut self.listed_pods {
             listed.insert(uid.clone());
         }
         let before = self.pods.remove(&uid);
-        let is_new = before.as_ref().is_none_or(|before| before.facts.labels != facts.labels);
+        let is_new = before
+            .as_ref()
+            .is_none_or(|before| (&before.facts.labels, before.facts.overlong) != (&facts.labels, facts.overlong));
         let facts = match before {
             Some(before) => succeed(before.facts, facts),
             None => facts,
         };
         let called = facts.static_uid.clone();
         if let Some(called) = &called {
-            self.static_pods.insert(called.clone(), uid.clone());
+            self.static_pods.entry(called.clone()).or_default().insert(uid.clone());
         }
         self.pods.insert(uid.clone(), Pod { facts, gone: false });
         if is_new {
@@ -93,11 +109,16 @@ impl Directory {
 
     /// The pod that containers call by this uid has no container (any more).
     pub fn without_containers(&mut self, called: &str) {
-        let uid = self.static_pods.get(called).map_or(called, String::as_str).to_owned();
-        if self.pods.get(&uid).is_some_and(|pod| pod.gone) {
-            self.pods.remove(&uid);
-            self.static_pods.retain(|_, of| *of != uid);
-            self.version += 1;
+        let mirrors = self.static_pods.get(called).cloned().unwrap_or_default();
+        for uid in mirrors.iter().map(String::as_str).chain([called]) {
+            if self.pods.get(uid).is_some_and(|pod| pod.gone) {
+                self.pods.remove(uid);
+                self.static_pods.retain(|_, of| {
+                    of.remove(uid);
+                    !of.is_empty()
+                });
+                self.version += 1;
+            }
         }
     }
 
@@ -123,6 +144,9 @@ impl Directory {
         let mut labels = labels;
         // Its name says it, and is what selectors are told.
         labels.remove("kubernetes.io/metadata.name");
+        if bytes(&labels) > LABELS_MAX {
+            return self.namespace_gone(name);
+        }
         let labels = pack(labels);
         if self.namespaces.get(name) != Some(&labels) {
             self.namespaces.insert(name.into(), labels);
@@ -169,12 +193,13 @@ impl Directory {
         };
         let pod = self.pods.get(uid).or_else(|| {
             // Whoever may annotate a pod must not become another one's labels.
-            let pod = self.pods.get(self.static_pods.get(uid)?)?;
-            (pod.facts.namespace == container.namespace && pod.facts.name == container.pod).then_some(pod)
+            let mirrors = self.static_pods.get(uid)?.iter().filter_map(|uid| self.pods.get(uid));
+            let its = |pod: &&Pod| pod.facts.namespace == container.namespace && pod.facts.name == container.pod;
+            mirrors.filter(its).min_by_key(|pod| pod.gone)
         });
         Surroundings {
             namespace: self.namespaces.get(container.namespace.as_str()).map(unpack),
-            pod: pod.map_or(PodLabels::Unknown, |pod| PodLabels::Known {
+            pod: pod.filter(|pod| !pod.facts.overlong).map_or(PodLabels::Unknown, |pod| PodLabels::Known {
                 now: pod.facts.labels.clone(),
                 first: pod.facts.first_labels.clone(),
             }),
@@ -196,6 +221,7 @@ impl Directory {
 
 /// A pod keeps the labels that it had first.
 fn succeed(before: PodFacts, mut now: PodFacts) -> PodFacts {
+    now.overlong |= before.overlong;
     let first = before.first_labels.unwrap_or(before.labels);
     now.first_labels = (first != now.labels).then_some(first);
     now

@@ -97,9 +97,9 @@ fn exists(there: &DriftEvent, own: &DriftEvent) -> Outcome {
 fn judge(mailbox: &Mailbox, error: &kube::Error, (namespace, name): EventName) -> Outcome {
     let outcome = match error {
         kube::Error::Api(status) => match status.code {
-            400 | 404 | 413 | 422 => Outcome::Refused,
-            // A namespace that is going away, or roles that are not there yet.
-            403 | 409 => Outcome::NotNow,
+            400 | 413 | 422 => Outcome::Refused,
+            // A namespace that is going away, or roles or definitions that are not there yet.
+            403 | 404 | 409 => Outcome::NotNow,
             _ => Outcome::Away,
         },
         _ => Outcome::Away,

@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_mins(5);
 /// A watch that ends at once is not begun again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What has no such annotation is no mirror of a static pod; the API server lets nobody add it.
+/// What has no such annotation is no mirror of a static pod. The API server lets nobody add it to a pod that is there.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// What a static pod's containers have for its uid.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -153,6 +153,7 @@ fn facts_of(mut pod: PartialObjectMeta<Pod>) -> PodFacts {
         static_uid: is_mirror.then(|| pod.annotations().get(CONFIG_HASH).cloned()).flatten(),
         labels: std::mem::take(pod.labels_mut()),
         first_labels: None,
+        overlong: false,
     }
 }
 

@@ -23,6 +23,9 @@ const GATHER: Duration = Duration::from_millis(300);
 
 const DRIFT_NODE: &str = "DriftNode";
 
+/// How often it is looked whether the object is there, which anybody may delete.
+const LOOK: Duration = Duration::from_mins(5);
+
 /// Writes what changes until the agent ends, and then what is left.
 pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -83,7 +86,8 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
             let changed = select(either, Box::pin(lost.changed()));
             match due {
                 Some(due) => drop(tokio::time::timeout(due, changed).await),
-                None => drop(changed.await),
+                None if tokio::time::timeout(LOOK, changed).await.is_err() => writer.there = None,
+                None => {}
             }
         };
         select(Box::pin(woken), Box::pin(mailbox.ended())).await;

@@ -3,6 +3,7 @@
 //! ```text
 //! <pin dir>/v<wire version>/maps/<map>
 //! <pin dir>/v<wire version>/links/<instance>/<program>
+//! <pin dir>/v<wire version>/rules -> <digest of the rules in force, where they came from a cluster>
 //! ```
 //!
 //! The control map says which instance decides; the others return at once. So a new load is attached beside the old one, one
@@ -29,6 +30,9 @@ use super::KernelError;
 /// How long another enforcer may take to start.
 const START_WAIT: Duration = Duration::from_millis(100);
 const START_TRIES: u32 = 600;
+
+/// See [`Pins::name_rules`]. A link that leads nowhere: the file system of pins has no files.
+const RULES: &str = "rules";
 
 /// Where the agent pins unless told otherwise.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/mooring";
@@ -78,6 +82,30 @@ impl Pins {
             attached && is_switched_on(&version.join("maps").join("control"))
         };
         versions_in(top).is_ok_and(|versions| versions.iter().any(is_in_force))
+    }
+
+    /// Says which rules are in force, for as long as they can be; None where they have no digest.
+    ///
+    /// # Errors
+    /// When it cannot be said.
+    pub fn name_rules(&self, digest: Option<&str>) -> Result<(), KernelError> {
+        let (path, new) = (self.version().join(RULES), self.version().join("rules-new"));
+        let error = |error| KernelError::pins(&path, error);
+        for left in [&new].into_iter().chain(digest.is_none().then_some(&path)) {
+            match fs::remove_file(left) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+                _ => {}
+            }
+        }
+        let Some(digest) = digest else { return Ok(()) };
+        std::os::unix::fs::symlink(digest, &new).and_then(|()| fs::rename(&new, &path)).map_err(error)
+    }
+
+    /// The digest of the rules that are in force, by an agent of any wire version; None where nobody has said.
+    #[must_use]
+    pub fn named_rules(top: &Path) -> Option<String> {
+        let named = versions_in(top).ok()?.into_iter().find_map(|version| fs::read_link(version.join(RULES)).ok())?;
+        named.to_str().map(str::to_owned)
     }
 
     fn version(&self) -> PathBuf {
@@ -275,6 +303,22 @@ fn remove_tree(path: &Path) -> Result<(), KernelError> {
 mod tests {
     use super::*;
     use crate::containers::scratch::Scratch;
+
+    #[test]
+    fn rules_in_force_are_named() {
+        let scratch = Scratch::new();
+        let pins = Pins { top: scratch.path().to_path_buf() };
+        fs::create_dir_all(pins.version()).unwrap();
+        let named = || Pins::named_rules(scratch.path());
+        pins.name_rules(None).unwrap();
+        assert_eq!(named(), None);
+        for digest in ["sha256:a", "sha256:b"] {
+            pins.name_rules(Some(digest)).unwrap();
+            assert_eq!(named().as_deref(), Some(digest));
+        }
+        pins.name_rules(None).unwrap();
+        assert_eq!(named(), None);
+    }
 
     #[test]
     fn release_touches_nothing_that_is_no_pin() {

@@ -184,9 +184,7 @@ impl Live {
             return None;
         };
         mine.count = mine.count.saturating_add(more.count);
-        if more.first_seen.0 < mine.first_seen.0 {
-            mine.first_seen = more.first_seen;
-        }
+        // `first_seen` stays, also where the clock was set back: a sink tells an event's lives apart by it.
         if more.last_seen.0 > mine.last_seen.0 {
             mine.last_seen = more.last_seen;
         }

@@ -105,9 +105,38 @@ fn a_static_pod_is_known_by_its_hash_and_nobody_elses() {
     directory.pod("mirror".to_owned(), mirror.clone());
     assert!(!applies(&directory, &by_pod()));
     assert_eq!(directory.take_changed().0, ["u-1".to_owned()].into());
+    // Whoever makes a pod may say that it is one's mirror.
+    let said = PodFacts { name: "another".to_owned(), ..mirror.clone() };
+    directory.pod("pretender".to_owned(), said);
+    assert!(!applies(&directory, &by_pod()), "it is known still");
+    // The mirror is made anew while its containers stay; nothing of the one before is kept when they go.
+    directory.pod_gone("mirror");
+    directory.pod("mirror-2".to_owned(), mirror.clone());
+    assert!(!applies(&directory, &by_pod()));
+    directory.pod_gone("mirror-2");
+    directory.without_containers("u-1");
+    assert_eq!(directory.to_be_kept().0.keys().collect::<Vec<_>>(), ["pretender"]);
     let mut other = Directory::default();
     other.pod("mirror".to_owned(), PodFacts { name: "another".to_owned(), ..mirror });
     assert!(applies(&other, &by_pod()), "it is not known");
+}
+
+#[test]
+fn labels_that_are_too_long_to_be_kept_lift_nothing() {
+    let mut directory = Directory::default();
+    directory.pod("u-1".to_owned(), pod(&[("app", "web")]));
+    assert!(!applies(&directory, &by_pod()));
+    let long = "x".repeat(9000);
+    directory.take_changed();
+    directory.pod("u-1".to_owned(), pod(&[("app", "web"), ("long", &long)]));
+    assert!(applies(&directory, &by_pod()), "it is on the side of every policy");
+    assert_eq!(directory.take_changed().0, ["u-1".to_owned()].into());
+    // And stays there: what it had meanwhile is not known.
+    directory.pod("u-1".to_owned(), pod(&[("app", "web")]));
+    assert!(applies(&directory, &by_pod()));
+    assert!(directory.to_be_kept().0.values().all(|facts| facts.overlong));
+    directory.namespace("payments", labels(&[("long", &long)]));
+    assert!(directory.to_be_kept().1.is_empty());
 }
 
 #[test]

@@ -45,6 +45,12 @@ fn the_first_is_told_at_once_and_the_rest_counted() {
     let due = events.due(SECOND * 11);
     let status = due[0].status.as_ref().unwrap();
     assert_eq!((status.count, status.first_seen.0, status.last_seen.0), (401, at(0), at(5)));
+    // The clock was set back.
+    let mut earlier = of("c1", "/x");
+    (earlier.first_seen, earlier.last_seen) = (at(-9), at(-9));
+    events.record(&earlier, &rules, SECOND * 12);
+    let status = events.due(SECOND * 22).remove(0).status.unwrap();
+    assert_eq!((status.count, status.first_seen.0, status.last_seen.0), (402, at(0), at(5)));
     assert_eq!(events.due(SECOND * 100), [], "nothing new");
     assert_eq!(due[0].metadata.name, told[0].metadata.name);
 }
