@@ -1,0 +1,144 @@
+//! Bringing rules into force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mooring_policy::{RuleSet, SlotMask};
+
+use super::{Agent, UnknownContainers};
+use crate::agent::room::members_with_room;
+use crate::agent::source::{Changes, Rules};
+use crate::kernel::{KernelError, Tables};
+
+/// How long after they failed rules are tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// What the source has that is new.
+    pub(super) fn take_in(&mut self, changes: Changes) {
+        if let Some(rules) = changes.rules {
+            if rules.set == self.given.set && self.failure.is_none() {
+                // The same, from elsewhere.
+                if let Err(error) = self.pins.name_rules(rules.stamp.as_ref().map(|stamp| stamp.digest.as_str())) {
+                    eprintln!("{error}");
+                }
+                self.given = rules;
+                return self.look_round(&changes.pods, &changes.namespaces);
+            }
+            self.bring(rules);
+        }
+        if let Some(why) = &changes.refused {
+            self.say_refused(why);
+        }
+        self.look_round(&changes.pods, &changes.namespaces);
+    }
+
+    fn bring(&mut self, rules: Rules) {
+        let failed = self.bring_into_force(rules.clone()).err().map(|error| error.to_string());
+        match &failed {
+            None => self.say_enforcing(),
+            Some(why) if failed != self.failure => {
+                self.say_refused(why);
+                self.source.was_refused();
+            }
+            Some(_) => {}
+        }
+        self.again = failed.is_some().then(|| (rules, Instant::now()));
+        self.failure = failed;
+    }
+
+    /// What the kernel had no memory for, say, it may have some later.
+    pub(super) fn try_again(&mut self) {
+        if let Some((rules, _)) = self.again.take_if(|(_, when)| when.elapsed() >= AGAIN) {
+            self.bring(rules);
+        }
+    }
+
+    fn say_refused(&self, why: &str) {
+        eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
+    }
+
+    /// The labels of these pods and namespaces are new: containers whose policies they change are entered anew.
+    fn look_round(&mut self, pods: &BTreeSet<String>, namespaces: &BTreeSet<String>) {
+        let mut affected: BTreeSet<u64> = BTreeSet::new();
+        for uid in pods {
+            let before = affected.len();
+            affected.extend(self.roster.of_pod(uid));
+            if affected.len() == before {
+                self.source.without_containers(&[uid]);
+            }
+        }
+        affected.extend(namespaces.iter().flat_map(|name| self.roster.in_namespace(name)));
+        for cgroup in affected {
+            let Some(known) = self.roster.get(cgroup) else { continue };
+            let around = self.source.surroundings(&known.container);
+            if around.member(&self.rules, &known.container) != known.member {
+                self.enter(cgroup);
+            }
+        }
+    }
+
+    pub(super) fn unknown_member(&self, rules: &RuleSet) -> u64 {
+        let every: SlotMask = rules.policies().iter().map(|policy| policy.slot).collect();
+        match self.options.unknown_containers {
+            UnknownContainers::DenyDrift => every.bits(),
+            UnknownContainers::Allow => every.bits() & !rules.prevents().bits(),
+        }
+    }
+
+    /// When it fails, what was in force stays so.
+    pub(super) fn bring_into_force(&mut self, given: Rules) -> Result<(), KernelError> {
+        let generation = (u64::from(self.kernel.instance()) << 32) | (self.revision + 1);
+        let mut rules = given.set.clone();
+        let mut left_out = BTreeSet::new();
+        let mut masks: BTreeMap<u64, u64> = BTreeMap::new();
+        for (cgroup, known) in self.roster.all_mut() {
+            let member = self.source.surroundings(&known.container).member(&rules, &known.container);
+            masks.insert(cgroup, member.bits());
+            for (path, target) in known.targets(&rules, member) {
+                let Err(error) = rules.prohibit_alias(&path, &target) else { continue };
+                if self.shortage.alias_left_out(error.alias.as_str()) {
+                    let id = &known.container.id;
+                    eprintln!("{path} is not prohibited by its link's name in container {id}: {error}");
+                }
+                left_out.insert(error.alias.as_str().to_owned());
+            }
+        }
+        let tables = Tables::encode(&rules, generation, self.unknown_member(&rules));
+        // Cgroups that turned out to be no containers stay out; whatever else nobody can describe now is unknown, and judged so.
+        let entered = self.kernel.entered();
+        for cgroup in &entered {
+            if !masks.contains_key(cgroup) && self.kernel.member(*cgroup).unwrap_or_default() == Some(0) {
+                masks.insert(*cgroup, 0);
+            }
+        }
+        let members = members_with_room(&entered, masks.clone());
+        // First: rules that are named and not in force are waited for by the next agent, the other way round it would replace them.
+        let digest = |rules: &Rules| rules.stamp.as_ref().map(|stamp| stamp.digest.clone());
+        self.pins.name_rules(digest(&given).as_deref())?;
+        if let Err(error) = self.kernel.enforce(&tables, &members) {
+            self.pins.name_rules(digest(&self.given).as_deref())?;
+            return Err(error);
+        }
+        for (cgroup, known) in self.roster.all_mut() {
+            known.member = masks.get(&cgroup).copied().map_or_else(SlotMask::default, SlotMask::from_bits);
+        }
+        self.given = given;
+        self.rules = rules;
+        self.shortage.aliases_left_out(left_out);
+        self.revision += 1;
+        self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
+        Ok(())
+    }
+
+    pub(super) fn say_enforcing(&self) {
+        eprintln!(
+            "enforcing: backend=BpfLsm revision={} policies={} containers={} unprotected={}",
+            self.revision,
+            self.rules.policies().len(),
+            self.roster.all().len(),
+            self.shortage.unprotected()
+        );
+    }
+}
