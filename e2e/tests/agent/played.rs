@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::rig::eventually;
+use crate::rig::{built, eventually};
 
 /// The program that plays the agent's loop. It is killed when the value is dropped.
 pub struct Loop {
@@ -30,13 +30,7 @@ impl Loop {
 
     /// With something before it that runs it.
     pub fn begin_with(kubeconfig: &Path, node: &str, state: &Path, before: &[&str]) -> Self {
-        let exe = std::env::current_exe().unwrap();
-        let program = exe.ancestors().nth(2).unwrap().join("examples/api");
-        assert!(
-            program.exists(),
-            "{} is missing: cargo build -p mooring-node-enforcer --example api",
-            program.display()
-        );
+        let program = built("examples/api", "cargo build -p mooring-node-enforcer --example api");
         let run = [before, &["setpriv", "--pdeathsig", "KILL", "--"]].concat();
         let mut child = Command::new(run[0])
             .args(&run[1..])

@@ -24,13 +24,17 @@ pub fn repository(relative: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative).to_str().unwrap().to_owned()
 }
 
+/// What `made_by` builds beside these tests, by its path from their profile's folder.
+pub fn built(path: &str, made_by: &str) -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let path = exe.ancestors().nth(2).unwrap().join(path);
+    assert!(path.exists(), "{} is missing: {made_by}", path.display());
+    path
+}
+
 /// The release build, which is what runs in pods.
 pub fn enforcer() -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    let target = exe.ancestors().nth(3).unwrap();
-    let path = target.join("release/mooring-enforcer");
-    assert!(path.exists(), "{} is missing: make build", path.display());
-    path
+    built("../release/mooring-enforcer", "make build")
 }
 
 /// A control plane with everything in it that is there before the binaries.

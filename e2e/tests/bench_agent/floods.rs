@@ -11,7 +11,7 @@ use mooring_e2e::cluster::{Cluster, Kubectl};
 use serde_json::{Value, json};
 
 use crate::found;
-use crate::rig::start;
+use crate::rig::{built, start};
 
 const AGENTS: usize = 100;
 /// What D9 of a node's events allows: alive at once on a node, and in a container with the one that counts the rest.
@@ -20,13 +20,7 @@ const CONTAINER_MOST: usize = 11;
 
 /// `examples/load.rs`, optimised.
 fn load(arguments: &[&str]) -> Value {
-    let exe = std::env::current_exe().unwrap();
-    let program = exe.ancestors().nth(3).unwrap().join("release/examples/load");
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --release -p mooring-node-enforcer --example load",
-        program.display()
-    );
+    let program = built("../release/examples/load", "cargo build --release -p mooring-node-enforcer --example load");
     let output = Command::new(program).args(arguments).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     serde_json::from_slice(&output.stdout).unwrap()

@@ -12,7 +12,7 @@ use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use crate::found;
-use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
+use crate::rig::{built, condition, enforcer, eventually, hand, operator, repository, start};
 
 const EDITS: usize = 20;
 const FLOOD: Duration = Duration::from_mins(1);
@@ -59,8 +59,7 @@ fn revision(data: &Value) -> Option<u64> {
 /// A node whose agent has the rules that the real operator gave it.
 fn begin() -> (Cluster, Node, Child) {
     let cluster = start();
-    let exe = std::env::current_exe().unwrap();
-    let probe = exe.ancestors().nth(2).unwrap().join("guest");
+    let probe = built("guest", "make build");
     let mut options = NodeOptions::new("node1", "6.12".parse().unwrap());
     options.payload = vec![Payload { file: probe, path: "/usr/local/bin/probe".to_owned() }];
     let node = cluster.start_node(&options).unwrap();

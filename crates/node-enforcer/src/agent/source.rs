@@ -27,6 +27,13 @@ pub struct Rules {
     pub refused: Vec<Refusal>,
 }
 
+impl Rules {
+    /// The digest by which a cluster's rules are known.
+    pub(super) fn digest(&self) -> Option<&str> {
+        self.stamp.as_ref().map(|stamp| stamp.digest.as_str())
+    }
+}
+
 /// What is new since it was asked last.
 #[derive(Debug, Default)]
 pub struct Changes {

@@ -20,7 +20,7 @@ impl Agent {
         if let Some(rules) = changes.rules {
             if rules.set == self.given.set && self.failure.is_none() {
                 // The same, from elsewhere.
-                if let Err(error) = self.pins.name_rules(rules.stamp.as_ref().map(|stamp| stamp.digest.as_str())) {
+                if let Err(error) = self.pins.name_rules(rules.digest()) {
                     eprintln!("{error}");
                 }
                 self.given = rules;
@@ -115,10 +115,9 @@ impl Agent {
         }
         let members = members_with_room(&entered, masks.clone());
         // First: rules that are named and not in force are waited for by the next agent, the other way round it would replace them.
-        let digest = |rules: &Rules| rules.stamp.as_ref().map(|stamp| stamp.digest.clone());
-        self.pins.name_rules(digest(&given).as_deref())?;
+        self.pins.name_rules(given.digest())?;
         if let Err(error) = self.kernel.enforce(&tables, &members) {
-            self.pins.name_rules(digest(&self.given).as_deref())?;
+            self.pins.name_rules(self.given.digest())?;
             return Err(error);
         }
         for (cgroup, known) in self.roster.all_mut() {
