@@ -1,28 +1,80 @@
 //! Where prohibited paths lead in a container's root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use fixedbitset::FixedBitSet;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
+/// Every path that was ever prohibited on this node has a number, so that a container need not keep the paths themselves.
+#[derive(Default)]
+pub(super) struct PathNumbers(BTreeMap<Box<str>, usize>);
+
+impl PathNumbers {
+    fn of(&mut self, path: &str) -> usize {
+        if let Some(number) = self.0.get(path) {
+            return *number;
+        }
+        let number = self.0.len();
+        self.0.insert(path.into(), number);
+        number
+    }
+}
+
+/// What prohibited paths lead to in one container's root: as first seen, whatever it makes of them later.
+#[derive(Default)]
+pub(super) struct Links {
+    looked_for: FixedBitSet,
+    targets: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Links {
+    /// Looks for those of the paths that were not looked for before.
+    pub(super) fn look_for<'a>(
+        &mut self,
+        root: &Path,
+        paths: impl Iterator<Item = &'a str>,
+        numbers: &mut PathNumbers,
+    ) {
+        let new: Vec<_> = paths
+            .map(|path| (path, numbers.of(path)))
+            .filter(|(_, number)| !self.looked_for.contains(*number))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let Some(root) = OpenRoot::open(root) else { return };
+        for (path, number) in new {
+            self.looked_for.grow_and_insert(number);
+            self.targets.extend(root.target(path).map(|target| (path.into(), target.into())));
+        }
+    }
+
+    /// The paths that lead to another file, and that file.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.targets.iter().map(|(path, target)| (&**path, &**target))
+    }
+}
+
 /// A container's root, held open.
-pub(super) struct OpenRoot {
+struct OpenRoot {
     folder: OwnedFd,
     path: PathBuf,
 }
 
 impl OpenRoot {
     /// `None` when the root cannot be opened: it is gone, or not mounted yet.
-    pub(super) fn open(root: &Path) -> Option<Self> {
+    fn open(root: &Path) -> Option<Self> {
         let folder = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
         let path = path_of(&folder)?;
         Some(Self { folder, path })
     }
 
     /// The file that `path` leads to, where it is another one than the path says: a symbolic link, or a path through one.
-    pub(super) fn target(&self, path: &str) -> Option<String> {
+    fn target(&self, path: &str) -> Option<String> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -63,5 +115,30 @@ mod tests {
         assert_eq!(target("/usr/bin/out").as_deref(), Some("/usr/bin/busybox"));
         assert_eq!(target("/usr/bin/dangling"), None);
         assert_eq!(target("/usr/bin/absent"), None);
+    }
+
+    #[test]
+    fn what_was_looked_for_once_stays_as_it_was_then() {
+        let scratch = Scratch::new();
+        let root = scratch.path().join("root");
+        let mut numbers = PathNumbers::default();
+        let mut links = Links::default();
+        let told = |links: &Links| links.targets().map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>();
+        links.look_for(&root, ["/nc"].into_iter(), &mut numbers);
+        fs::create_dir_all(&root).unwrap();
+        symlink("busybox", root.join("nc")).unwrap();
+        fs::write(root.join("busybox"), "").unwrap();
+        assert!(told(&links).is_empty(), "a root that was not there yet says nothing");
+        links.look_for(&root, ["/nc", "/wget"].into_iter(), &mut numbers);
+        symlink("busybox", root.join("wget")).unwrap();
+        fs::remove_file(root.join("nc")).unwrap();
+        links.look_for(&root, ["/nc", "/wget"].into_iter(), &mut numbers);
+        assert_eq!(told(&links), ["/nc /busybox"]);
+        symlink("busybox", root.join("curl")).unwrap();
+        links.look_for(&root, ["/curl"].into_iter(), &mut numbers);
+        assert_eq!(told(&links), ["/nc /busybox", "/curl /busybox"]);
+        let mut other = Links::default();
+        other.look_for(&root, ["/wget", "/nc"].into_iter(), &mut numbers);
+        assert_eq!(told(&other), ["/wget /busybox"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mooring_policy::{RuleSet, SlotMask};
 
 use super::adopt::started;
-use super::links::OpenRoot;
+use super::links::{Links, PathNumbers};
 use crate::containers::{Container, Finder, FinderConfig};
 
 /// How often a bundle that is being written is read again.
@@ -23,25 +23,24 @@ pub(super) struct Known {
     pub(super) started: u64,
     /// The slots of its policies, as they are in the kernel.
     pub(super) member: SlotMask,
-    /// Prohibited paths that lead to another file in its root, and that file: as first seen, whatever it makes of them later.
-    targets: BTreeMap<String, Option<String>>,
+    links: Links,
     /// Some of its volumes are made by the runtime later; until when they are looked for.
     incomplete_until: Option<Instant>,
 }
 
 impl Known {
     /// Prohibited paths and the files that they lead to in its root, for the policies of `member`.
-    pub(super) fn targets(&mut self, rules: &RuleSet, member: SlotMask) -> Vec<(String, String)> {
-        if (member & rules.prohibit_lists()).is_empty() {
-            return Vec::new();
+    pub(super) fn targets<'a>(
+        &'a mut self,
+        numbers: &mut PathNumbers,
+        rules: &RuleSet,
+        member: SlotMask,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        if !(member & rules.prohibit_lists()).is_empty() {
+            let prohibited = rules.paths().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
+            self.links.look_for(&self.container.root.path, prohibited.map(|(path, _)| path.as_str()), numbers);
         }
-        let prohibited = rules.paths().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
-        let new: Vec<_> =
-            prohibited.map(|(path, _)| path.as_str()).filter(|path| !self.targets.contains_key(*path)).collect();
-        if let Some(root) = (!new.is_empty()).then(|| OpenRoot::open(&self.container.root.path)).flatten() {
-            self.targets.extend(new.into_iter().map(|path| (path.to_owned(), root.target(path))));
-        }
-        self.targets.iter().filter_map(|(path, target)| Some((path.clone(), target.clone()?))).collect()
+        self.links.targets()
     }
 }
 
@@ -194,7 +193,7 @@ impl Roster {
             started: started(&container),
             container: Arc::new(container),
             member: SlotMask::default(),
-            targets: BTreeMap::new(),
+            links: Links::default(),
             // What stays unknown is a foreign mount until it is known.
             incomplete_until: (left > 0).then(|| Instant::now() + SET_UP),
         };

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -18,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 mod force;
 
 use super::facts::Facts;
+use super::links::PathNumbers;
 use super::proofs::Proofs;
 use super::reporter::Reporter;
 use super::room::Shortage;
@@ -104,6 +106,7 @@ pub struct Agent {
     rules: RuleSet,
     revision: u64,
     roster: Roster,
+    path_numbers: PathNumbers,
     reporter: Reporter,
     proofs: Proofs,
     shortage: Shortage,
@@ -154,6 +157,7 @@ impl Agent {
             rules: RuleSet::default(),
             revision: 0,
             roster: Roster::new(),
+            path_numbers: PathNumbers::default(),
             reporter: Reporter::new(options.node.clone(), sink),
             proofs: Proofs::start().map_err(system("start the comparing thread"))?,
             options,
@@ -276,8 +280,9 @@ impl Agent {
         let around = self.source.surroundings(&known.container);
         let member = around.member(&self.rules, &known.container);
         known.member = member;
-        for (path, target) in known.targets(&self.rules, member) {
-            let (alias, error) = match self.rules.prohibit_alias(&path, &target) {
+        let container = Arc::clone(&known.container);
+        for (path, target) in known.targets(&mut self.path_numbers, &self.rules, member) {
+            let (alias, error) = match self.rules.prohibit_alias(path, target) {
                 Ok(None) => continue,
                 Ok(Some((alias, masks))) => match self.kernel.set_path(&alias, masks) {
                     Ok(()) => continue,
@@ -286,7 +291,7 @@ impl Agent {
                 Err(error) => (error.alias.clone(), error.to_string()),
             };
             if self.shortage.alias_left_out(alias.as_str()) {
-                eprintln!("{path} is not prohibited by its link's name in container {}: {error}", known.container.id);
+                eprintln!("{path} is not prohibited by its link's name in container {}: {error}", container.id);
             }
         }
         match self.kernel.enter(&known.container, member.bits(), known.started) {

@@ -96,11 +96,11 @@ impl Agent {
         for (cgroup, known) in self.roster.all_mut() {
             let member = self.source.surroundings(&known.container).member(&rules, &known.container);
             masks.insert(cgroup, member.bits());
-            for (path, target) in known.targets(&rules, member) {
-                let Err(error) = rules.prohibit_alias(&path, &target) else { continue };
+            let container = Arc::clone(&known.container);
+            for (path, target) in known.targets(&mut self.path_numbers, &rules, member) {
+                let Err(error) = rules.prohibit_alias(path, target) else { continue };
                 if self.shortage.alias_left_out(error.alias.as_str()) {
-                    let id = &known.container.id;
-                    eprintln!("{path} is not prohibited by its link's name in container {id}: {error}");
+                    eprintln!("{path} is not prohibited by its link's name in container {}: {error}", container.id);
                 }
                 left_out.insert(error.alias.as_str().to_owned());
             }
