@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::retention::Caps;
 
@@ -13,6 +13,10 @@ use crate::retention::Caps;
 #[derive(Debug, Parser)]
 #[command(name = "mooring-operator", version)]
 pub struct Cli {
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where /livez, /readyz and /metrics are answered.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -40,6 +44,18 @@ pub struct Cli {
     /// DriftEvents in the cluster, at most.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
     pub events_per_cluster: u32,
+}
+
+/// Something else than to run.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Asks every node to take everything down and waits until all have; exit status 0 only then. For the moment before Mooring is
+    /// removed. The operators stand still meanwhile, and go on as before if it fails.
+    Release {
+        /// Seconds after which the nodes that did not are listed.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+        within: u64,
+    },
 }
 
 impl Cli {

@@ -130,6 +130,31 @@ impl Candidate {
         }
     }
 
+    /// Takes the Lease from whoever holds it, for what must be done without the operators; gives how long the one before may still
+    /// act. From then on it stands as any other.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn take_over(&mut self) -> kube::Result<Duration> {
+        loop {
+            let found = self.api.get_opt(LEASE).await?;
+            let now = self.leadership.clock.now();
+            self.seen = found.map(|object| Seen::look(None, lease(&object, self.duration), now));
+            let before = self.seen.as_ref().filter(|seen| seen.lease.holder.is_some());
+            let wait = before.map_or(Duration::ZERO, |seen| seen.lease.duration);
+            self.acquired = Some(Timestamp::now());
+            match self.write(self.seen.as_ref()).await {
+                Ok(object) => {
+                    self.seen = Some(Seen { lease: lease(&object, self.duration), since: now });
+                    return Ok(wait);
+                }
+                // It has just been renewed.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     async fn look_and_write(&mut self) -> kube::Result<()> {
         let now = self.leadership.clock.now();
         let found = self.api.get_opt(LEASE).await?;

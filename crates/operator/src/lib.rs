@@ -13,6 +13,7 @@ pub mod lease;
 pub mod metrics;
 pub mod objects;
 pub mod queue;
+pub mod release;
 pub mod retention;
 pub mod serve;
 pub mod status;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use kube::Client;
-use mooring_operator::cli::Cli;
+use mooring_operator::cli::{Cli, Command};
 use mooring_operator::leader::{Candidate, Clock, Leadership};
 use mooring_operator::metrics::Metrics;
+use mooring_operator::release;
 use mooring_operator::serve::{Served, serve};
 use mooring_operator::term::{self, Setting};
 use mooring_operator::write::Writer;
@@ -36,6 +37,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("no way to the API server: run in a cluster, or set KUBECONFIG to a kubeconfig's path")?;
+    if let Some(Command::Release { within }) = cli.command {
+        return release(client, &cli, Duration::from_secs(within)).await;
+    }
     let listener = TcpListener::bind(cli.listen).await.with_context(|| format!("cannot listen on {}", cli.listen))?;
     let me = format!("{}_{}", cli.name, unique().context("no random name")?);
     let duration = Duration::from_secs(cli.lease_seconds);
@@ -87,6 +91,17 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Ok(Err(error)) => tracing::warn!(%error, "ends; the Lease runs out by itself"),
         Err(_) => tracing::warn!("ends; the Lease runs out by itself"),
     }
+    Ok(())
+}
+
+/// Once it is done, the operators have this long to be removed before one of them takes over.
+const RELEASE_LEASE: Duration = Duration::from_mins(1);
+
+async fn release(client: Client, cli: &Cli, within: Duration) -> anyhow::Result<()> {
+    let me = format!("{}_{}", cli.name, unique().context("no random name")?);
+    let mut candidate = Candidate::new(client.clone(), me, RELEASE_LEASE, Leadership::new(Clock::start()));
+    let nodes = release::release(&client, &mut candidate, within).await?;
+    println!("released: nothing is enforced any more on any of the {nodes} nodes");
     Ok(())
 }
 

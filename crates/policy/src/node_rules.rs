@@ -14,6 +14,10 @@ use crate::node_policy::NodePolicy;
 pub const POLICIES_KEY: &str = "policies.json";
 /// The key of their digest: `sha256:` and 64 hexadecimal digits, of the text under [`POLICIES_KEY`].
 pub const DIGEST_KEY: &str = "digest";
+/// The key that says, by [`RELEASE_VALUE`], that the node is to take everything down, whatever its policies are.
+pub const RELEASE_KEY: &str = "release";
+/// See [`RELEASE_KEY`].
+pub const RELEASE_VALUE: &str = "true";
 /// Bytes that an API server takes for the data of one `ConfigMap` (`MaxSecretSize` in Kubernetes' validation is 1 MiB for both).
 pub const MAX_BYTES: usize = 1024 * 1024;
 
@@ -101,6 +105,13 @@ impl NodeRules {
     pub fn bytes(&self) -> usize {
         POLICIES_KEY.len() + self.policies.len() + DIGEST_KEY.len() + self.digest.len()
     }
+}
+
+/// Whether the data of a node's `ConfigMap` asks the node to take everything down. It is honoured even where the rules beside it
+/// cannot be read: Mooring is being removed.
+#[must_use]
+pub fn asks_for_release(data: &BTreeMap<String, String>) -> bool {
+    data.get(RELEASE_KEY).is_some_and(|value| value == RELEASE_VALUE)
 }
 
 fn digest_of(text: &str) -> String {

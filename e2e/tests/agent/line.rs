@@ -5,7 +5,7 @@ use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use crate::played::nothing_denied;
-use crate::rig::{condition, enforcer, eventually, hand, operator, repository, start};
+use crate::rig::{condition, enforcer, eventually, hand, hand_data, operator, repository, start};
 
 fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
     let of = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -160,8 +160,37 @@ fn line(cluster: &Cluster, node: &Node) {
 
     // Pods came and went, namespaces were labelled: nobody wrote the node's rules again.
     assert_eq!(rule_writes(&cluster.audit().unwrap()), handed);
+    released(&admin, &operator, node);
     nothing_denied(cluster, 0);
     without_api_server(cluster, node);
+}
+
+/// Asked to, the agent leaves nothing behind, and begins anew when it is no longer asked.
+fn released(admin: &Kubectl, operator: &Kubectl, node: &Node) {
+    let handed = admin.json(&["get", "configmap", "node1", "-n", "mooring-nodes"]).unwrap()["data"].clone();
+    let mut asks = handed.clone();
+    asks["release"] = json!("true");
+    hand_data(operator, "node1", &asks);
+    eventually("a node that says released", || {
+        admin.json(&["get", "driftnode", "node1"]).unwrap()["status"]["released"] == true
+    });
+    assert_eq!(condition(admin, "node1", "Ready").unwrap().1, "Released");
+    assert_eq!(drop_and_run(admin, "payments").unwrap(), "ran\n");
+    let left = node.run(&["sh", "-c", "ls -A /sys/fs/bpf /var/lib/mooring"]).unwrap();
+    assert_eq!(left.trim(), "/sys/fs/bpf:\n\n/var/lib/mooring:", "{left}");
+    // Again after a restart, and still nothing.
+    admin
+        .run(&["delete", "pod", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "--wait"])
+        .unwrap();
+    eventually("the next agent", || rollout(admin).0 == json!(1));
+    assert_eq!(drop_and_run(admin, "payments").unwrap(), "ran\n");
+
+    hand_data(operator, "node1", &handed);
+    eventually("a node that enforces again", || {
+        admin.json(&["get", "driftnode", "node1"]).unwrap()["status"]["released"] == false
+    });
+    eventually("a DriftNode that is Ready", || condition(admin, "node1", "Ready").is_some_and(|it| it.0 == "True"));
+    assert!(drop_and_run(admin, "payments").is_err());
 }
 
 /// As after a reboot: nothing is in force and no API server is there. The last good rules are in force from the disk.

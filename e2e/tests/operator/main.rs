@@ -6,6 +6,7 @@
 
 mod faults;
 mod line;
+mod release;
 mod retention;
 mod rig;
 mod rights;

@@ -86,13 +86,11 @@ impl Rig {
         let log = self.cluster.log(&format!("{name}.{port}"));
         let file = File::create(&log).unwrap();
         let lease: &[&str] = if arguments.contains(&"--lease-seconds") { &[] } else { &["--lease-seconds", "3"] };
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program())
+        let child = self
+            .command()
             .args(["--name", name, "--listen", &format!("127.0.0.1:{port}")])
             .args(lease)
             .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info,mooring_operator=debug,kube_client=error")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -100,6 +98,13 @@ impl Rig {
             .spawn()
             .unwrap();
         Operator { child, port, log }
+    }
+
+    /// The operator's program, under its own account.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program()).env("KUBECONFIG", &self.kubeconfig);
+        command
     }
 
     /// What the operator was denied in this test. An API server that starts denies everything until it has read the roles, so that

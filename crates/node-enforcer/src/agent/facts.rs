@@ -10,6 +10,8 @@ use mooring_policy::{Refusal, RuleSet, SlotMask};
 pub struct Facts {
     /// Whether rules are in force.
     pub enforcing: bool,
+    /// Whether everything was taken down because the source asked for it.
+    pub released: bool,
     /// Which ones.
     pub applied: Option<AppliedRules>,
     /// What came of the self-test.

@@ -10,6 +10,7 @@ mod links;
 mod membership;
 mod output;
 mod proofs;
+mod release;
 mod reporter;
 mod room;
 mod roster;

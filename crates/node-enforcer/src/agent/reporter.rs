@@ -53,6 +53,11 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
+    /// Tells no more.
+    pub(super) fn into_sink(self) -> Box<dyn Sink> {
+        self.sink
+    }
+
     pub(super) fn new(node: String, sink: Box<dyn Sink>) -> Self {
         Self {
             aggregator: Aggregator::new(node, sink.limits()),

@@ -21,13 +21,14 @@ mod force;
 use super::facts::Facts;
 use super::links::PathNumbers;
 use super::proofs::Proofs;
+use super::release::stay_released;
 use super::reporter::Reporter;
 use super::room::Shortage;
 use super::roster::Roster;
 use super::signals::Signals;
 use super::sink::Sink;
 use super::source::{Rules, Source};
-use super::start::{first_rules, pass_self_test};
+use super::start::{First, first_rules, pass_self_test};
 use crate::check;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Record};
@@ -121,8 +122,8 @@ pub struct Agent {
 type Queue<T> = Rc<RefCell<VecDeque<T>>>;
 
 impl Agent {
-    /// Loads the programs and the containers, and brings the source's rules into force. None: it was asked to end before there were
-    /// any.
+    /// Loads the programs and the containers, and brings the source's rules into force. None: it was asked to end, or to enforce
+    /// nothing, before there were any, and has done so.
     ///
     /// # Errors
     /// Whatever was in force before stays in force.
@@ -130,13 +131,18 @@ impl Agent {
         options: Options,
         signals: Signals,
         mut source: Box<dyn Source>,
-        sink: Box<dyn Sink>,
+        mut sink: Box<dyn Sink>,
     ) -> Result<Option<Self>, AgentError> {
         check::prerequisites()?;
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
-        let Some((first, _alone)) = first_rules(source.as_mut(), &signals, &pins, &options.pin_dir)? else {
-            return Ok(None);
+        let (first, _alone) = match first_rules(source.as_mut(), &signals, &pins, &options.pin_dir)? {
+            First::Enforce(rules, alone) => (rules, alone),
+            First::Release => {
+                stay_released(source.as_mut(), sink.as_mut(), &signals, &options.pin_dir)?;
+                return Ok(None);
+            }
+            First::End => return Ok(None),
         };
         let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins.clone()), comparison: false })?;
         let self_test = match pass_self_test(&mut kernel, &options.pin_dir) {
@@ -220,6 +226,10 @@ impl Agent {
             if !ends {
                 self.try_again();
                 let changes = self.source.changes();
+                if changes.release {
+                    drop(ring);
+                    return self.release();
+                }
                 self.take_in(changes);
             }
             self.tell_state(ends);
@@ -227,6 +237,15 @@ impl Agent {
                 return Ok(());
             }
         }
+    }
+
+    fn release(mut self) -> Result<(), AgentError> {
+        self.reporter.turn(&self.kernel, &self.roster, true)?;
+        let Self { options, signals, mut source, reporter, kernel, .. } = self;
+        let mut sink = reporter.into_sink();
+        // Unpinned links last as long as somebody holds them.
+        drop(kernel);
+        stay_released(source.as_mut(), sink.as_mut(), &signals, &options.pin_dir)
     }
 
     /// True: a signal asks to end.

@@ -39,6 +39,8 @@ impl Rules {
 pub struct Changes {
     /// The newest set.
     pub rules: Option<Rules>,
+    /// Everything is to be taken down, for as long as this is so.
+    pub release: bool,
     /// Why there is none, though something has changed.
     pub refused: Option<String>,
     /// Uids of pods whose labels are new.

@@ -15,7 +15,17 @@ use crate::check;
 use crate::kernel::Kernel;
 use crate::kernel::pins::Pins;
 
-/// The rules to begin with, and the lock that nobody else starts under meanwhile; None when a signal asks to end first.
+/// What an agent does first.
+pub(super) enum First {
+    /// Brings these rules into force, under the lock that nobody else starts under meanwhile.
+    Enforce(Rules, Flock<File>),
+    /// Takes everything down.
+    Release,
+    /// Ends: a signal came first.
+    End,
+}
+
+/// The rules to begin with.
 ///
 /// Where an earlier agent's rules are in force and none are known here, or others that were kept on disk, they stay until the source
 /// has some: nothing, or what is older, would be a step back. That is waited for without the lock, and before anything is loaded:
@@ -25,17 +35,21 @@ pub(super) fn first_rules(
     signals: &Signals,
     pins: &Pins,
     pin_dir: &Path,
-) -> Result<Option<(Rules, Flock<File>)>, AgentError> {
+) -> Result<First, AgentError> {
     let mut told = false;
     loop {
-        if let Some(rules) = source.changes().rules.filter(|rules| !may_be_older(rules, pin_dir)) {
-            return Ok(Some((rules, pins.start_alone()?)));
+        let changes = source.changes();
+        if changes.release {
+            return Ok(First::Release);
+        }
+        if let Some(rules) = changes.rules.filter(|rules| !may_be_older(rules, pin_dir)) {
+            return Ok(First::Enforce(rules, pins.start_alone()?));
         }
         if !Pins::is_enforced(pin_dir) {
             let alone = pins.start_alone()?;
             // Once more: another one may have started meanwhile.
             if !Pins::is_enforced(pin_dir) {
-                return Ok(Some((Rules::default(), alone)));
+                return Ok(First::Enforce(Rules::default(), alone));
             }
         }
         if !std::mem::replace(&mut told, true) {
@@ -50,7 +64,7 @@ pub(super) fn first_rules(
             Err(error) => return Err(system("wait for rules")(error)),
         }
         if signals.asked_to_end().map_err(system("read signals"))? {
-            return Ok(None);
+            return Ok(First::End);
         }
     }
 }

@@ -115,11 +115,11 @@ fn run(options: &Options, mailbox: &Mailbox, folder: StateFolder, kept: Option<S
     };
     let (for_keeping, accepted) = tokio::sync::watch::channel(None);
     runtime.block_on(async {
-        let keeping = keep::keep(mailbox, folder, accepted, kept);
+        let keeping = keep::keep(mailbox, folder.clone(), accepted, kept);
         let talking = async {
             let client = client(options, mailbox).await;
             let following = async {
-                let rules = follow::rules(&client, mailbox, for_keeping);
+                let rules = follow::rules(&client, mailbox, folder, for_keeping);
                 join3(rules, follow::pods(&client, mailbox), follow::namespaces(&client, mailbox)).await
             };
             let writing =

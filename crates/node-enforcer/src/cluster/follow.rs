@@ -9,13 +9,16 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use mooring_crd::access::NODES_NAMESPACE;
+use mooring_policy::node_rules::asks_for_release;
 use tokio::sync::watch;
 
 use super::connection::{said, within};
 use super::directory::PodFacts;
+use super::keep::STATE;
 use super::mailbox::Mailbox;
 use super::pace::Backoff;
 use super::rules::{Accepted, accept, is_older};
+use super::state::StateFolder;
 
 /// Seconds after which the API server ends a watch.
 const WATCH: u32 = 290;
@@ -33,9 +36,14 @@ const RULES: &str = "rules";
 const CONFIG_MAP: &str = "ConfigMap";
 
 /// Follows the node's `ConfigMap`, from a quorum read on. Never ends.
-pub(super) async fn rules(client: &Client, mailbox: &Mailbox, keeping: watch::Sender<Option<Accepted>>) {
+pub(super) async fn rules(
+    client: &Client,
+    mailbox: &Mailbox,
+    folder: StateFolder,
+    keeping: watch::Sender<Option<Accepted>>,
+) {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), NODES_NAMESPACE);
-    let mut follower = Follower { mailbox, keeping, newest: String::new() };
+    let mut follower = Follower { mailbox, folder, keeping, newest: String::new() };
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30), mailbox.node());
     loop {
         match follower.follow(&api, &mut backoff).await {
@@ -50,6 +58,7 @@ pub(super) async fn rules(client: &Client, mailbox: &Mailbox, keeping: watch::Se
 
 struct Follower<'a> {
     mailbox: &'a Mailbox,
+    folder: StateFolder,
     keeping: watch::Sender<Option<Accepted>>,
     /// The version that was seen last.
     newest: String,
@@ -98,7 +107,11 @@ impl Follower<'_> {
     fn offer(&self, map: ConfigMap) {
         self.mailbox.say(CONFIG_MAP, None);
         let version = map.resource_version();
-        match accept(&map.data.unwrap_or_default(), version.as_deref()) {
+        let data = map.data.unwrap_or_default();
+        if asks_for_release(&data) {
+            return self.release();
+        }
+        match accept(&data, version.as_deref()) {
             Ok(accepted) => {
                 self.mailbox.say(RULES, None);
                 self.mailbox.give_rules(accepted.rules.clone());
@@ -108,6 +121,13 @@ impl Follower<'_> {
                 self.mailbox.say(RULES, Some(format!("refused: {error}; the last good ones stay in force")));
             }
         }
+    }
+
+    /// The disk first: an agent that ends amid it must not find there what it is to forget.
+    fn release(&self) {
+        eprintln!("the operator asks to take everything down, before Mooring is removed");
+        self.mailbox.say(STATE, self.folder.forget().err().map(|error| error.to_string()));
+        self.mailbox.release();
     }
 
     fn missing(&self) {

@@ -12,7 +12,7 @@ use super::state::{KeptLabels, StateError, StateFolder};
 /// How often it is looked whether labels have changed.
 const LOOK: Duration = Duration::from_secs(2);
 
-const STATE: &str = "state folder";
+pub(super) const STATE: &str = "state folder";
 
 /// Writes what is new until the agent ends. A folder that takes nothing is told of and tried again; nothing else depends on it.
 /// `kept` is the digest of the rules that are there.

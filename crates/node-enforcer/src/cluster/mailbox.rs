@@ -24,6 +24,7 @@ pub(super) type EventName = (String, String);
 #[derive(Debug)]
 struct Incoming {
     rules: Option<Rules>,
+    release: bool,
     directory: Directory,
 }
 
@@ -61,7 +62,7 @@ impl Mailbox {
     pub(super) fn new(node: String, directory: Directory) -> std::io::Result<Self> {
         Ok(Self {
             node,
-            incoming: Mutex::new(Incoming { rules: None, directory }),
+            incoming: Mutex::new(Incoming { rules: None, release: false, directory }),
             bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             outgoing: Mutex::default(),
             written: Notify::new(),
@@ -78,7 +79,19 @@ impl Mailbox {
 
     /// The newest rules, for the loop.
     pub(super) fn give_rules(&self, rules: Rules) {
-        lock(&self.incoming).rules = Some(rules);
+        let mut incoming = lock(&self.incoming);
+        incoming.rules = Some(rules);
+        incoming.release = false;
+        drop(incoming);
+        self.ring();
+    }
+
+    /// The loop is to take everything down, until there are rules again.
+    pub(super) fn release(&self) {
+        let mut incoming = lock(&self.incoming);
+        incoming.rules = None;
+        incoming.release = true;
+        drop(incoming);
         self.ring();
     }
 
@@ -171,7 +184,7 @@ impl Source for ClusterSource {
         let mut incoming = lock(&self.0.incoming);
         let rules = incoming.rules.take();
         let (pods, namespaces) = incoming.directory.take_changed();
-        Changes { rules, refused: None, pods, namespaces }
+        Changes { rules, release: incoming.release, refused: None, pods, namespaces }
     }
 
     fn surroundings(&self, container: &Container) -> Surroundings {

@@ -36,7 +36,7 @@ pub(super) fn status_of(
         agent_version: Some(cut(&fixed.version, limits::MAX_VERSION)),
         kernel: Some(cut(&fixed.kernel, limits::MAX_VERSION)),
         backend: Some(if works { Backend::BpfLsm } else { Backend::None }),
-        backend_reason: (!works).then(|| cut(&facts.problems.join("; "), limits::MAX_MESSAGE)),
+        backend_reason: (!works).then(|| backend_reason(facts)),
         self_test: facts.self_test.as_ref().map(|test| SelfTest {
             message: test.message.as_deref().map(|message| cut(message, limits::MAX_MESSAGE)),
             ..test.clone()
@@ -66,12 +66,19 @@ pub(super) fn status_of(
                 problem: policy.problem.as_deref().map(|problem| cut(problem, limits::MAX_MESSAGE)),
             })
             .collect(),
-        released: false,
+        released: facts.released,
         conditions: conditions
             .into_iter()
             .map(|condition| condition.at(before.map_or(&[], |before| before.conditions.as_slice()), now))
             .collect(),
     }
+}
+
+fn backend_reason(facts: &Facts) -> String {
+    if facts.released {
+        return "released at the operator's request".to_owned();
+    }
+    cut(&facts.problems.join("; "), limits::MAX_MESSAGE)
 }
 
 /// Whether the rules in force or the state of the node are others, not only its figures: that is told at once.
@@ -80,6 +87,7 @@ pub(super) fn is_urgent(before: &DriftNodeStatus, after: &DriftNodeStatus) -> bo
         status.conditions.iter().map(|condition| (condition.status.clone(), condition.reason.clone())).collect()
     };
     before.applied != after.applied
+        || before.released != after.released
         || before.backend != after.backend
         || before.self_test != after.self_test
         || conditions(before) != conditions(after)
@@ -144,6 +152,9 @@ fn problems_of(facts: &Facts, problems: &BTreeMap<&'static str, String>) -> Vec<
 
 fn ready(facts: &Facts, problems: &[(&'static str, String)]) -> Answer {
     let answer = |holds, reason, message| Answer { kind: "Ready", holds, reason, message };
+    if facts.released {
+        return answer(false, "Released", "everything was taken down at the operator's request".to_owned());
+    }
     match (problems.first(), &facts.applied) {
         (Some((reason, message)), _) => answer(false, reason, message.clone()),
         (None, None) => {

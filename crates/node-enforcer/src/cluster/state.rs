@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mooring_policy::{NodeRules, NodeRulesError};
 use serde::{Deserialize, Serialize};
@@ -48,13 +50,16 @@ pub(super) struct KeptLabels {
     pub(super) namespaces: BTreeMap<String, Labels>,
 }
 
-/// The folder.
+/// The folder. Its clones are one.
 #[derive(Debug, Clone)]
-pub(super) struct StateFolder(PathBuf);
+pub(super) struct StateFolder {
+    path: PathBuf,
+    forgotten: Arc<AtomicBool>,
+}
 
 impl StateFolder {
     pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), forgotten: Arc::default() }
     }
 
     /// The last good rules; None where there never were any.
@@ -76,8 +81,28 @@ impl StateFolder {
         self.write(LABELS_FILE, labels)
     }
 
+    /// Removes everything that was kept, and keeps nothing any more. The folder itself is its mount's.
+    pub(super) fn forget(&self) -> Result<(), StateError> {
+        self.forgotten.store(true, Ordering::Release);
+        for name in [RULES_FILE, LABELS_FILE] {
+            for path in [self.path.join(name), self.new_file(name)] {
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(StateError::System { path, source });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn new_file(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}.new"))
+    }
+
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let length = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -92,16 +117,19 @@ impl StateFolder {
 
     /// What was there stays until the new text is on the disk.
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
-        let path = self.0.join(name);
-        let new = self.0.join(format!(".{name}.new"));
+        if self.forgotten.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let path = self.path.join(name);
+        let new = self.new_file(name);
         let write = || {
-            fs::create_dir_all(&self.0)?;
+            fs::create_dir_all(&self.path)?;
             let mut file = File::create(&new)?;
             let text = serde_json::to_vec(value).map_err(io::Error::other)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
-            File::open(&self.0)?.sync_all()
+            File::open(&self.path)?.sync_all()
         };
         let written = write();
         if written.is_err() {
@@ -150,6 +178,20 @@ mod tests {
         assert!(matches!(folder.rules(), Err(StateError::Rules(_))));
         fs::write(&path, text.get(..20).unwrap()).unwrap();
         assert!(matches!(folder.rules(), Err(StateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_and_stays_so() {
+        let scratch = Scratch::new();
+        let folder = StateFolder::new(scratch.path());
+        folder.keep_rules(&rules(1)).unwrap();
+        folder.keep_labels(&KeptLabels::default()).unwrap();
+        let keeper = folder.clone();
+        folder.forget().unwrap();
+        keeper.keep_rules(&rules(2)).unwrap();
+        keeper.keep_labels(&KeptLabels::default()).unwrap();
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+        folder.forget().unwrap();
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use mooring_crd::ContainerDriftPolicyStatus;
+use mooring_policy::node_rules::asks_for_release;
 use mooring_policy::select::Labels;
 use mooring_policy::{NodeDefaults, NodePolicyEntry};
 
@@ -287,6 +288,7 @@ impl Index {
             owner: object.owner,
             foreign: object.foreign,
             labelled: object.labelled,
+            release: asks_for_release(&object.data),
             digest,
             revision: decoded.as_ref().map(|decoded| decoded.revision).unwrap_or_default(),
             content: decoded.and_then(|decoded| decoded.content),

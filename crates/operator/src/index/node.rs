@@ -23,6 +23,8 @@ pub struct Observed {
     pub foreign: Option<String>,
     /// Whether it has the operator's labels.
     pub labelled: bool,
+    /// Whether it asks the node to take everything down: whoever asked for that is no longer there when this process leads.
+    pub release: bool,
     /// The digest that it states.
     pub digest: String,
     /// Its revision; 0 where it cannot be read.
@@ -89,8 +91,10 @@ impl Node {
         let Some(observed) = &self.observed else {
             return Some(Write::Create { owner: uid.clone(), revision, content });
         };
-        let right =
-            observed.content.as_ref() == Some(&content) && observed.owner.as_ref() == Some(uid) && observed.labelled;
+        let right = observed.content.as_ref() == Some(&content)
+            && observed.owner.as_ref() == Some(uid)
+            && observed.labelled
+            && !observed.release;
         if right || observed.foreign.is_some() {
             return None;
         }

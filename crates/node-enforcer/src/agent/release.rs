@@ -1,0 +1,58 @@
+//! A node that is to enforce nothing: Mooring is being removed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::facts::Facts;
+use super::run::{AgentError, system};
+use super::signals::Signals;
+use super::sink::Sink;
+use super::source::Source;
+use crate::kernel::pins::Pins;
+
+/// How often what could not be taken down is tried again, in milliseconds.
+const AGAIN: u16 = 1000;
+
+/// Takes everything down, says so, and enforces nothing until a signal or until the source no longer asks for that: then the
+/// agent is to be started anew.
+///
+/// # Errors
+/// When the system does not let it wait.
+pub(super) fn stay_released(
+    source: &mut dyn Source,
+    sink: &mut dyn Sink,
+    signals: &Signals,
+    pin_dir: &Path,
+) -> Result<(), AgentError> {
+    let mut told = None;
+    loop {
+        let left = if told == Some(None) { None } else { Pins::release(pin_dir).err().map(|error| error.to_string()) };
+        if told.as_ref() != Some(&left) {
+            let problem =
+                left.as_ref().map(|left| format!("not all could be taken down, which is tried again: {left}"));
+            eprintln!("{}", problem.as_deref().unwrap_or("released: nothing is enforced on this node any more"));
+            sink.state(&Facts {
+                released: left.is_none(),
+                problems: problem.into_iter().collect(),
+                ..Facts::default()
+            });
+        }
+        let timeout = if left.is_some() { PollTimeout::from(AGAIN) } else { PollTimeout::NONE };
+        told = Some(left);
+        let mut polled =
+            [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(system("wait for rules")(error)),
+        }
+        if signals.asked_to_end().map_err(system("read signals"))? {
+            return Ok(());
+        }
+        if !source.changes().release {
+            eprintln!("ending: the node is to enforce again, and the next agent begins anew");
+            return Ok(());
+        }
+    }
+}

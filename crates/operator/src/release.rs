@@ -1,0 +1,175 @@
+//! `mooring-operator release`: asks every node to take everything down, and waits until they have. For the moment before Mooring is
+//! removed, while its operators and agents still run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use mooring_crd::DriftNode;
+use mooring_crd::access::{AGENT_LABEL, NODES_NAMESPACE, SYSTEM_NAMESPACE};
+use mooring_policy::node_rules::{RELEASE_KEY, RELEASE_VALUE, asks_for_release};
+
+use crate::leader::Candidate;
+use crate::objects::MANAGED_BY;
+
+/// `ConfigMap`s that are read at once: each may be a mebibyte.
+const PAGE: u32 = 20;
+/// How often it is looked who has not released yet.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Why not every node is known to be released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The API server refused something.
+    #[error("{what}: {source}; nothing more is released, and the operators go on as before")]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// What was said against it.
+        source: kube::Error,
+    },
+    /// Some nodes have not said that they are released.
+    #[error(
+        "{} of the nodes did not say in time that they are released: {}. See why their agents do not run, or run `mooring-enforcer release` \
+         on them or reboot them once Mooring is removed. Until then the operators go on as before",
+        .0.len(), listed(.0)
+    )]
+    Late(BTreeMap<String, &'static str>),
+}
+
+fn listed(late: &BTreeMap<String, &'static str>) -> String {
+    const SHOWN: usize = 50;
+    let mut shown: Vec<String> = late.iter().take(SHOWN).map(|(node, why)| format!("{node} ({why})")).collect();
+    if late.len() > SHOWN {
+        shown.push(format!("and {} more", late.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+fn refused(what: &'static str) -> impl FnOnce(kube::Error) -> ReleaseError {
+    move |source| ReleaseError::Refused { what, source }
+}
+
+/// Takes the Lease, whoever has it, so that no operator hands out rules meanwhile; asks every node, and waits for all of them. Gives
+/// their number.
+///
+/// The Lease is kept until it runs out: by then the operators are to be gone. After an error it is given back.
+///
+/// # Errors
+/// When not every node is known to be released within `limit`.
+pub async fn release(client: &Client, candidate: &mut Candidate, limit: Duration) -> Result<usize, ReleaseError> {
+    let wait = candidate.take_over().await.map_err(refused("take the operators' Lease"))?;
+    println!("the operators step back within {} s", wait.as_secs());
+    let (leads, _led) = tokio::sync::watch::channel(None);
+    let done = tokio::select! {
+        // Until the end of the world: the Lease is renewed.
+        () = candidate.stand(&leads) => Ok(0),
+        done = async {
+            tokio::time::sleep(wait).await;
+            ask_and_wait(client, limit).await
+        } => done,
+    };
+    if done.is_err()
+        && let Err(error) = candidate.release().await
+    {
+        println!("the Lease is not given back, and runs out by itself: {error}");
+    }
+    done
+}
+
+async fn ask_and_wait(client: &Client, limit: Duration) -> Result<usize, ReleaseError> {
+    let nodes: Api<DriftNode> = Api::all(client.clone());
+    let end = tokio::time::Instant::now() + limit;
+    let mut told = usize::MAX;
+    loop {
+        let asked = ask(client, &nodes).await?;
+        let waiting = nodes
+            .list_metadata(&ListParams::default().fields("status.released!=true"))
+            .await
+            .map_err(refused("list the DriftNodes"))?;
+        if waiting.items.len() != std::mem::replace(&mut told, waiting.items.len()) {
+            println!("{} of {asked} nodes are not released yet", waiting.items.len());
+        }
+        if waiting.items.is_empty() {
+            return Ok(asked);
+        }
+        if tokio::time::Instant::now() >= end {
+            let with_agents = nodes_with_agents(client).await?;
+            let why = |node: &str| if with_agents.contains(node) { "its agent is ready" } else { "no agent is ready" };
+            let late = waiting.items.iter().map(ResourceExt::name_any);
+            return Err(ReleaseError::Late(late.map(|node| (node.clone(), why(&node))).collect()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks every node that was not asked yet: those that have rules, and those that have an agent which may have some on its disk.
+/// Whatever somebody else was first with is asked again the next time.
+async fn ask(client: &Client, nodes: &Api<DriftNode>) -> Result<usize, ReleaseError> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NODES_NAMESPACE);
+    let mut asked = BTreeSet::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = maps.list(&page).await.map_err(refused("list the nodes' ConfigMaps"))?;
+        for mut map in list.items {
+            let is_ours = map.labels().get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1);
+            if !is_ours {
+                continue;
+            }
+            asked.insert(map.name_any());
+            if !map.data.as_ref().is_some_and(asks_for_release) {
+                let data = map.data.get_or_insert_default();
+                data.insert(RELEASE_KEY.to_owned(), RELEASE_VALUE.to_owned());
+                let name = map.name_any();
+                unless_another_was_first(maps.replace(&name, &PostParams::default(), &map).await)?;
+            }
+        }
+        page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+        if page.continue_token.is_none() {
+            break;
+        }
+    }
+    for node in nodes.list_metadata(&ListParams::default()).await.map_err(refused("list the DriftNodes"))?.items {
+        if asked.insert(node.name_any()) {
+            unless_another_was_first(maps.create(&PostParams::default(), &only_release(node)).await)?;
+        }
+    }
+    Ok(asked.len())
+}
+
+fn only_release(node: PartialObjectMeta<DriftNode>) -> ConfigMap {
+    let labels = [("app.kubernetes.io/part-of", "mooring"), MANAGED_BY];
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: node.metadata.name,
+            namespace: Some(NODES_NAMESPACE.to_owned()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            owner_references: node.metadata.owner_references,
+            ..ObjectMeta::default()
+        },
+        data: Some([(RELEASE_KEY.to_owned(), RELEASE_VALUE.to_owned())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+fn unless_another_was_first<T>(done: kube::Result<T>) -> Result<(), ReleaseError> {
+    match done {
+        Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
+        other => other.map(drop).map_err(refused("write a node's ConfigMap")),
+    }
+}
+
+async fn nodes_with_agents(client: &Client) -> Result<BTreeSet<String>, ReleaseError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let agents = ListParams::default().labels(&format!("{}={}", AGENT_LABEL.0, AGENT_LABEL.1));
+    let found = pods.list(&agents).await.map_err(refused("list the agents' pods"))?;
+    let ready = found.items.into_iter().filter(|pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    });
+    Ok(ready.filter_map(|pod| pod.spec?.node_name).collect())
+}
