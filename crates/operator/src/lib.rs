@@ -4,6 +4,7 @@
 //! but `watch`, `write`, [`leader`], [`term`] and [`serve`] is pure: time comes as an argument.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
+pub mod breaker;
 pub mod cli;
 pub mod content;
 pub mod fit;

@@ -52,6 +52,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         defaults: NodeDefaults { volume_binaries: cli.volume_binaries },
         caps: cli.caps(),
+        breaker: Duration::from_secs(cli.breaker_seconds),
     };
     let served = Served { metrics: metrics.clone(), leadership: leadership.clone(), patience: duration * 2 };
     let mut candidate = Candidate::new(client, me, duration, leadership);
@@ -70,6 +71,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 () = term::run(&setting) => {}
             }
             metrics.leader.set(0);
+            metrics.breaker.set(0);
         }
     };
     let answers = tokio::spawn(serve(listener, served));

@@ -11,7 +11,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use mooring_crd::access::{AGENT_LABEL, NODES_NAMESPACE, SYSTEM_NAMESPACE};
-use mooring_crd::{ContainerDriftPolicy, DriftEvent, DriftNode};
+use mooring_crd::{ContainerDriftPolicy, DriftEvent, DriftEventBreaker, DriftNode};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -61,7 +61,9 @@ pub fn watch_all(client: &Client, to: &mpsc::Sender<(Kind, Said)>) -> JoinSet<()
     let agents = all.clone().labels(&format!("{}={}", AGENT_LABEL.0, AGENT_LABEL.1));
     tasks.spawn(forward(Kind::Agent, watcher(pods, agents), to.clone()));
     let events: Api<PartialObjectMeta<DriftEvent>> = Api::all(client.clone());
-    tasks.spawn(forward(Kind::Event, watcher(events, all), to.clone()));
+    tasks.spawn(forward(Kind::Event, watcher(events, all.clone()), to.clone()));
+    let breakers: Api<DeserializeGuard<DriftEventBreaker>> = Api::all(client.clone());
+    tasks.spawn(forward(Kind::Breaker, watcher(breakers, all), to.clone()));
     tasks
 }
 

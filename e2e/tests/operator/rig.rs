@@ -68,10 +68,11 @@ impl Rig {
         });
         let kubectl = cluster.kubectl();
         let operator = cluster.kubectl_of_account("mooring-system", "mooring-operator", None).unwrap();
-        for kind in ["cdp", "nodes", "driftnodes"] {
+        for kind in ["cdp", "nodes", "driftnodes", "drifteventbreakers"] {
             kubectl.run(&["delete", kind, "--all", "--wait"]).unwrap();
         }
         kubectl.run(&["delete", "driftevents", "--all", "--all-namespaces"]).unwrap();
+        kubectl.run(&["delete", "events.events.k8s.io", "--all", "--all-namespaces"]).unwrap();
         kubectl.run(&["delete", "lease", "mooring-operator", "-n", "mooring-system", "--ignore-not-found"]).unwrap();
         kubectl.run(&["delete", "pods", "--all", "-n", "mooring-system", "--force"]).unwrap();
         let earlier = cluster.audit().unwrap().len();

@@ -136,7 +136,7 @@ impl Index {
             Kind::Report => of(|node| node.report.is_some()),
             Kind::Agent => self.agents.keys().cloned().collect(),
             // Kept elsewhere.
-            Kind::Event => Vec::new(),
+            Kind::Event | Kind::Breaker => Vec::new(),
         }
     }
 
@@ -156,7 +156,7 @@ impl Index {
             Change::Agent { node, ready } => {
                 self.set_agent(name, Some((node, ready)));
             }
-            Change::Event(_) => {}
+            Change::Event(_) | Change::Breaker(_) => {}
         }
     }
 
@@ -191,7 +191,7 @@ impl Index {
                 }
             }
             Kind::Agent => self.set_agent(name, None),
-            Kind::Event => {}
+            Kind::Event | Kind::Breaker => {}
         }
         if self.nodes.get(name).is_some_and(Node::is_nothing) {
             self.nodes.remove(name);
