@@ -19,5 +19,6 @@ pub mod serve;
 pub mod status;
 pub mod tell;
 pub mod term;
+pub mod unlisted;
 pub mod watch;
 pub mod write;

@@ -94,6 +94,14 @@ fn figures<'a>(node: &'a Node, policy: &str) -> Option<&'a PolicyFigures> {
 }
 
 fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> Standing {
+    if let (Some(refusal), Wording::Good(fragment)) = (&node.refusal, &policy.wording) {
+        let content = node.observed.as_ref().and_then(|observed| observed.content.as_ref());
+        if !content.is_some_and(|content| content.has(fragment)) {
+            return Standing::Degraded(format!(
+                "its rules cannot be written, and what it had stays in force: {refusal}"
+            ));
+        }
+    }
     let report = match &node.report {
         None => {
             return Standing::Pending(
@@ -415,6 +423,27 @@ mod tests {
         go_on(&mut index, true);
         index.apply("pod", Change::Agent { node: "n".to_owned(), ready: false });
         assert_eq!(of(&index, "p", 5).nodes.unwrap().unattended, 1);
+    }
+
+    #[test]
+    fn a_map_that_is_refused_is_told_of_those_policies_only_that_wait_for_it() {
+        let mut index = Index::new(NodeDefaults::default());
+        index.apply("n", Change::Node { uid: "u".to_owned(), labels: [].into() });
+        index.apply("pod", Change::Agent { node: "n".to_owned(), ready: true });
+        index.apply("p", policy("p", 1, ContainerDriftPolicyStatus::default()));
+        go_on(&mut index, true);
+        index.apply("q", policy("q", 1, ContainerDriftPolicyStatus::default()));
+        index.plan();
+        index.take_dirty_policies();
+        index.not_written("n", Some("exceeded quota".to_owned()));
+        assert_eq!(index.take_dirty_policies().len(), 2);
+        assert_eq!(condition(&of(&index, "p", 1), ENFORCING).unwrap().status, "True");
+        let waits = of(&index, "q", 1);
+        assert_eq!(condition(&waits, DEGRADED).unwrap().reason, "NodesCannot");
+        assert!(waits.nodes.unwrap().problems[0].message.contains("exceeded quota"));
+        index.not_written("n", None);
+        go_on(&mut index, true);
+        assert_eq!(condition(&of(&index, "q", 2), DEGRADED).unwrap().status, "False");
     }
 
     #[test]

@@ -37,7 +37,12 @@ pub enum Said {
     /// The list ends.
     Done,
     /// The watch failed; it is taken up again.
-    Failed(String),
+    Failed {
+        /// Why.
+        error: String,
+        /// Whether it was to be listed, so that what there is is not known.
+        listing: bool,
+    },
 }
 
 /// Watches everything, until the set is dropped.
@@ -84,7 +89,10 @@ async fn forward<K>(
             }
             Ok(Event::InitDone) => Said::Done,
             Ok(Event::Delete(object)) => Said::Delete(key(kind, &object)),
-            Err(error) => Said::Failed(error.to_string()),
+            Err(error) => Said::Failed {
+                listing: matches!(error, watcher::Error::InitialListFailed(_)),
+                error: error.to_string(),
+            },
         };
         if to.send((kind, said)).await.is_err() {
             return;

@@ -62,6 +62,15 @@ impl WriteError {
         }
     }
 
+    /// What the API server said against it, where somebody has to do something about it: a quota, a webhook, a right that is missing.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self.word() {
+            "Denied" | "Refused" => Some(self.to_string()),
+            _ => None,
+        }
+    }
+
     /// A word for metrics.
     #[must_use]
     pub fn word(&self) -> &'static str {

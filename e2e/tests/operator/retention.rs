@@ -105,11 +105,11 @@ fn a_flood_beyond_the_caps_is_refused_for_a_while_and_only_where_it_is() {
     eventually("the operator to lead", || operator.leads());
     let breaker =
         || rig.kubectl.json(&["get", "drifteventbreaker", "mooring"]).ok().map(|it| it["spec"]["namespaces"].clone());
-    let mut made = 0;
+    let mut so_far = 0;
     let mut make = |namespace: &str, count: usize| {
         let flood: Vec<String> =
-            (0..count).map(|number| of_node(namespace, &format!("e{}", made + number), "n1")).collect();
-        made += count;
+            (0..count).map(|number| of_node(namespace, &format!("e{}", so_far + number), "n1")).collect();
+        so_far += count;
         agent.run_with(&["create", "-f", "-"], &flood.join("\n")).map_err(|error| error.to_string())
     };
     // As many again as there may be are no reason for it.

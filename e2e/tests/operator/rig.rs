@@ -49,7 +49,7 @@ pub fn repository(relative: &str) -> String {
 pub struct Rig {
     pub cluster: &'static Cluster,
     pub kubectl: Kubectl,
-    kubeconfig: PathBuf,
+    account: Kubectl,
     /// Requests in the audit log that are of earlier tests.
     earlier: usize,
     _turn: MutexGuard<'static, ()>,
@@ -76,13 +76,23 @@ impl Rig {
         kubectl.run(&["delete", "lease", "mooring-operator", "-n", "mooring-system", "--ignore-not-found"]).unwrap();
         kubectl.run(&["delete", "pods", "--all", "-n", "mooring-system", "--force"]).unwrap();
         let earlier = cluster.audit().unwrap().len();
-        let rig = Self { cluster, kubectl, kubeconfig: operator.kubeconfig().to_owned(), earlier, _turn: turn };
+        let rig = Self { cluster, kubectl, account: operator, earlier, _turn: turn };
         eventually("the garbage collection of what an earlier test left", || rig.maps().is_empty());
         rig
     }
 
+    /// kubectl under the operator's account.
+    pub fn operator_kubectl(&self) -> &Kubectl {
+        &self.account
+    }
+
     /// Starts an operator.
     pub fn operator(&self, name: &str, arguments: &[&str]) -> Operator {
+        self.operator_with(self.account.kubeconfig(), name, arguments)
+    }
+
+    /// Starts an operator that asks the API server in another way.
+    pub fn operator_with(&self, kubeconfig: &Path, name: &str, arguments: &[&str]) -> Operator {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let log = self.cluster.log(&format!("{name}.{port}"));
         let file = File::create(&log).unwrap();
@@ -93,7 +103,7 @@ impl Rig {
             .args(["--name", name, "--listen", &format!("127.0.0.1:{port}")])
             .args(lease)
             .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "info,mooring_operator=debug,kube_client=error")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

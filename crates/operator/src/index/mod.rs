@@ -198,6 +198,16 @@ impl Index {
         }
     }
 
+    /// Takes in what the API server said against a node's `ConfigMap`; nothing where it took it, or was not heard.
+    pub fn not_written(&mut self, node: &str, refusal: Option<String>) {
+        if let Some(there) = self.nodes.get_mut(node)
+            && there.refusal != refusal
+        {
+            there.refusal = refusal;
+            self.touch_policies_of(node);
+        }
+    }
+
     /// Takes in that these are all objects of a kind that there are.
     pub fn reset(&mut self, kind: Kind, there: &BTreeSet<String>) {
         for name in self.names(kind) {

@@ -24,6 +24,7 @@ use crate::objects::{BreakerObject, Change, Kind};
 use crate::queue::{Budget, Queue};
 use crate::retention::{Caps, Events, Surplus, Wall, Why, namespace};
 use crate::tell::Told;
+use crate::unlisted::Unlisted;
 use crate::watch::{Said, watch_all};
 use crate::write::{WriteError, Writer};
 
@@ -45,6 +46,8 @@ pub struct Setting {
     pub leadership: Leadership,
     /// Its clock.
     pub clock: Clock,
+    /// What cannot be listed.
+    pub unlisted: Arc<Unlisted>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// For what policies leave unset.
@@ -163,6 +166,7 @@ impl Term<'_> {
                 self.delete(kind, &name);
             }
             Said::Done => {
+                self.setting.unlisted.listed(kind);
                 let there = self.listing.remove(&kind).unwrap_or_default();
                 match kind {
                     Kind::Event => {
@@ -182,7 +186,10 @@ impl Term<'_> {
                     tracing::info!("everything is known");
                 }
             }
-            Said::Failed(error) => {
+            Said::Failed { error, listing } => {
+                if listing {
+                    self.setting.unlisted.failed(kind, &error, self.now());
+                }
                 self.setting.metrics.watch_failures.get_or_create(&word(kind.as_str())).inc();
                 tracing::warn!(kind = kind.as_str(), error, "a watch failed; it is taken up again");
             }
@@ -216,9 +223,15 @@ impl Term<'_> {
                 let failed = result.is_err();
                 match *result {
                     // Sooner than the watch says it.
-                    Ok(Some(map)) => self.index.apply(&node, Change::from(map)),
-                    Ok(None) => {}
-                    Err(error) => report(&error),
+                    Ok(Some(map)) => {
+                        self.index.not_written(&node, None);
+                        self.index.apply(&node, Change::from(map));
+                    }
+                    Ok(None) => self.index.not_written(&node, None),
+                    Err(error) => {
+                        report(&error);
+                        self.index.not_written(&node, error.refusal());
+                    }
                 }
                 self.maps.ended(&node, failed, now);
             }
