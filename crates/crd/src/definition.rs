@@ -6,7 +6,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use crate::{channel::NotificationChannel, event::DriftEvent, node::DriftNode, policy::ContainerDriftPolicy};
+use crate::{
+    breaker::DriftEventBreaker, channel::NotificationChannel, event::DriftEvent, node::DriftNode,
+    policy::ContainerDriftPolicy,
+};
 
 /// The API group.
 pub const GROUP: &str = "mooring.dev";
@@ -24,6 +27,8 @@ pub enum Kind {
     ContainerDriftPolicy,
     /// What ran or was refused.
     DriftEvent,
+    /// Where agents may make no `DriftEvent`s for now.
+    DriftEventBreaker,
     /// What a node can do and does.
     DriftNode,
     /// Where notifications go.
@@ -32,8 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::ContainerDriftPolicy, Self::DriftEvent, Self::DriftNode, Self::NotificationChannel];
+    pub const ALL: [Self; 5] = [
+        Self::ContainerDriftPolicy,
+        Self::DriftEvent,
+        Self::DriftEventBreaker,
+        Self::DriftNode,
+        Self::NotificationChannel,
+    ];
 
     /// The word in an object's `kind`.
     #[must_use]
@@ -41,6 +51,7 @@ impl Kind {
         match self {
             Self::ContainerDriftPolicy => POLICY_KIND,
             Self::DriftEvent => "DriftEvent",
+            Self::DriftEventBreaker => "DriftEventBreaker",
             Self::DriftNode => "DriftNode",
             Self::NotificationChannel => "NotificationChannel",
         }
@@ -52,6 +63,7 @@ impl Kind {
         match self {
             Self::ContainerDriftPolicy => "containerdriftpolicies",
             Self::DriftEvent => "driftevents",
+            Self::DriftEventBreaker => "drifteventbreakers",
             Self::DriftNode => "driftnodes",
             Self::NotificationChannel => "notificationchannels",
         }
@@ -63,6 +75,7 @@ impl Kind {
         match self {
             Self::ContainerDriftPolicy => "cdp",
             Self::DriftEvent => "de",
+            Self::DriftEventBreaker => "deb",
             Self::DriftNode => "dn",
             Self::NotificationChannel => "nch",
         }
@@ -78,6 +91,7 @@ impl Kind {
         match self {
             Self::ContainerDriftPolicy => ContainerDriftPolicy::crd(),
             Self::DriftEvent => DriftEvent::crd(),
+            Self::DriftEventBreaker => DriftEventBreaker::crd(),
             Self::DriftNode => DriftNode::crd(),
             Self::NotificationChannel => NotificationChannel::crd(),
         }

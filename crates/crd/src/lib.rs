@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod actions;
+pub mod breaker;
 pub mod channel;
 pub mod definition;
 pub mod detect;
@@ -26,6 +27,7 @@ pub mod validate;
 pub mod words;
 
 pub use actions::{Actions, Capture};
+pub use breaker::{BREAKER, DriftEventBreaker, DriftEventBreakerSpec, EVERY_NAMESPACE};
 pub use channel::{
     EmailChannel, NotificationChannel, NotificationChannelSpec, SecretKey, SlackChannel, WebhookChannel,
 };

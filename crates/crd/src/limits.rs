@@ -52,6 +52,8 @@ pub const MAX_VERSION: u64 = 128;
 pub const MAX_CONDITIONS: u64 = 8;
 /// Policies on one node: the slots of its kernel tables.
 pub const MAX_NODE_POLICIES: u64 = 64;
+/// Namespaces that a `DriftEventBreaker` names; beyond them it is every one.
+pub const MAX_BREAKER_NAMESPACES: u64 = 256;
 /// Entries in `DriftNode.status.features`.
 pub const MAX_FEATURES: u64 = 32;
 /// Nodes that a policy's status names.

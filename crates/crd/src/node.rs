@@ -229,7 +229,8 @@ pub struct NodeEvents {
     #[schemars(range(min = 0))]
     pub lost: i64,
 
-    /// Violations beyond the events that a node may have: counted here and in the policies' figures only.
+    /// Violations beyond the events that a node may have, or where the breaker is open (DriftEventBreaker): counted here and in
+    /// the policies' figures only.
     #[schemars(range(min = 0))]
     pub suppressed: i64,
 }

@@ -91,6 +91,7 @@ fn the_columns_are_those_of_kubectl_get() {
     assert_eq!(columns(Kind::DriftEvent, true), ["POLICY", "SEVERITY", "NODE"]);
     let node = ["READY", "BACKEND", "SELF-TEST", "CONTAINERS", "UNPROTECTED", "LOST", "REVISION", "AGE"];
     assert_eq!(columns(Kind::DriftNode, false), node);
+    assert_eq!(columns(Kind::DriftEventBreaker, false), ["NAMESPACES", "AGE"]);
     assert_eq!(columns(Kind::NotificationChannel, false), ["TYPE", "AGE"]);
 }
 
@@ -100,8 +101,8 @@ fn every_column_and_selectable_field_is_in_the_schema() {
         let definition = kind.definition().unwrap();
         let version = &definition["spec"]["versions"][0];
         let schema = kind.schema().unwrap();
-        let fields = ["additionalPrinterColumns", "selectableFields"].map(|list| version[list].as_array().unwrap());
-        for path in fields.into_iter().flatten().map(|field| field["jsonPath"].as_str().unwrap()) {
+        let fields = ["additionalPrinterColumns", "selectableFields"].map(|list| version[list].as_array());
+        for path in fields.into_iter().flatten().flatten().map(|field| field["jsonPath"].as_str().unwrap()) {
             if path.starts_with(".metadata") {
                 continue;
             }

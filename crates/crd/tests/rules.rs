@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use cases::{good, with, without};
 use mooring_crd::{
-    DriftEvent, DriftNode, FieldError, Kind, NotificationChannel, policy_from_value, validate, validate_policy,
+    DriftEvent, DriftEventBreaker, DriftNode, FieldError, Kind, NotificationChannel, policy_from_value, validate,
+    validate_policy,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ fn round_trip<T: Serialize + DeserializeOwned>(object: &Value) {
 fn objects_that_use_every_field_are_accepted_and_come_back() {
     round_trip::<DriftEvent>(&cases::event());
     round_trip::<DriftNode>(&cases::node());
+    round_trip::<DriftEventBreaker>(&cases::breaker());
     for kind in ["Slack", "Webhook", "Email"] {
         round_trip::<NotificationChannel>(&cases::channel(kind));
     }

@@ -44,6 +44,11 @@ pub struct Cli {
     /// DriftEvents in the cluster, at most.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
     pub events_per_cluster: u32,
+
+    /// Seconds for which agents make no DriftEvents in a namespace at first, once as many were trimmed there within five minutes
+    /// as its cap allows (or in the cluster, as its cap); twice as long each time that it comes again soon.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(10..=21_600), value_name = "SECONDS")]
+    pub breaker_seconds: u64,
 }
 
 /// Something else than to run.

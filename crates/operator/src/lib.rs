@@ -4,6 +4,7 @@
 //! but `watch`, `write`, [`leader`], [`term`] and [`serve`] is pure: time comes as an argument.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
+pub mod breaker;
 pub mod cli;
 pub mod content;
 pub mod fit;
@@ -19,5 +20,6 @@ pub mod serve;
 pub mod status;
 pub mod tell;
 pub mod term;
+pub mod unlisted;
 pub mod watch;
 pub mod write;

@@ -12,6 +12,7 @@ use mooring_operator::metrics::Metrics;
 use mooring_operator::release;
 use mooring_operator::serve::{Served, serve};
 use mooring_operator::term::{self, Setting};
+use mooring_operator::unlisted::Unlisted;
 use mooring_operator::write::Writer;
 use mooring_policy::NodeDefaults;
 use tokio::net::TcpListener;
@@ -46,6 +47,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let clock = Clock::start();
     let leadership = Leadership::new(clock);
     let metrics = Arc::new(Metrics::default());
+    let unlisted = Arc::new(Unlisted::default());
     tracing::info!(me, version = env!("CARGO_PKG_VERSION"), listen = %cli.listen, "begins");
 
     let setting = Setting {
@@ -53,11 +55,19 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         writer: Writer::new(client.clone(), me.clone()),
         leadership: leadership.clone(),
         clock,
+        unlisted: unlisted.clone(),
         metrics: metrics.clone(),
         defaults: NodeDefaults { volume_binaries: cli.volume_binaries },
         caps: cli.caps(),
+        breaker: Duration::from_secs(cli.breaker_seconds),
     };
-    let served = Served { metrics: metrics.clone(), leadership: leadership.clone(), patience: duration * 2 };
+    let served = Served {
+        metrics: metrics.clone(),
+        leadership: leadership.clone(),
+        unlisted: unlisted.clone(),
+        clock,
+        patience: duration * 2,
+    };
     let mut candidate = Candidate::new(client, me, duration, leadership);
     let (leads, mut led) = watch::channel(None);
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
@@ -74,6 +84,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 () = term::run(&setting) => {}
             }
             metrics.leader.set(0);
+            metrics.breaker.set(0);
+            unlisted.clear();
         }
     };
     let answers = tokio::spawn(serve(listener, served));

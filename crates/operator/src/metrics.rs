@@ -23,7 +23,7 @@ pub const fn word(what: &'static str) -> Word {
 /// An object that is written, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
-    /// `ConfigMap`, `Status`, `Event`, `DriftEvent`.
+    /// `ConfigMap`, `Status`, `Event`, `DriftEvent`, `Breaker`.
     pub object: &'static str,
     /// `Ok`, `Conflict`, `Denied`, `Refused`, `Unreachable`.
     pub result: &'static str,
@@ -46,6 +46,8 @@ pub struct Metrics {
     pub watch_failures: Family<Word, Counter>,
     /// `DriftEvent`s that were deleted, by why.
     pub trimmed: Family<Word, Counter>,
+    /// Namespaces in which agents make no `DriftEvent`s for now.
+    pub breaker: Gauge,
     /// Time of a plan.
     pub plan_seconds: Histogram,
 }
@@ -61,6 +63,7 @@ impl Default for Metrics {
             lists: Family::default(),
             watch_failures: Family::default(),
             trimmed: Family::default(),
+            breaker: Gauge::default(),
             plan_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             registry: Registry::default(),
         };
@@ -71,6 +74,8 @@ impl Default for Metrics {
         registry.register("lists", "Lists that were begun, by kind", metrics.lists.clone());
         registry.register("watch_failures", "Watches that failed, by kind", metrics.watch_failures.clone());
         registry.register("driftevents_trimmed", "DriftEvents that were deleted, by why", metrics.trimmed.clone());
+        let breaker = "Namespaces in which agents make no DriftEvents for now";
+        registry.register("driftevents_breaker_open", breaker, metrics.breaker.clone());
         registry.register_with_unit("plan", "Time of a plan", Unit::Seconds, metrics.plan_seconds.clone());
         Self { registry, ..metrics }
     }

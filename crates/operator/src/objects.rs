@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, DynamicObject, PartialObjectMeta};
-use mooring_crd::{ContainerDriftPolicySpec, ContainerDriftPolicyStatus, DriftEvent, DriftNode, DriftNodeStatus};
+use mooring_crd::{
+    ContainerDriftPolicySpec, ContainerDriftPolicyStatus, DriftEvent, DriftEventBreaker, DriftNode, DriftNodeStatus,
+};
 use mooring_policy::select::Labels;
 
 /// The label of every object that the operator makes.
@@ -27,11 +29,14 @@ pub enum Kind {
     Agent,
     /// `DriftEvent`s, their metadata only.
     Event,
+    /// `DriftEventBreaker`.
+    Breaker,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Policy, Self::Node, Self::ConfigMap, Self::Report, Self::Agent, Self::Event];
+    pub const ALL: [Self; 7] =
+        [Self::Policy, Self::Node, Self::ConfigMap, Self::Report, Self::Agent, Self::Event, Self::Breaker];
 
     /// What it is called in the log and in metrics.
     #[must_use]
@@ -43,6 +48,7 @@ impl Kind {
             Self::Report => "driftnodes",
             Self::Agent => "agents",
             Self::Event => "driftevents",
+            Self::Breaker => "drifteventbreakers",
         }
     }
 }
@@ -72,6 +78,8 @@ pub enum Change {
     },
     /// A `DriftEvent`.
     Event(EventObject),
+    /// A `DriftEventBreaker`.
+    Breaker(BreakerObject),
 }
 
 /// A policy.
@@ -115,6 +123,17 @@ pub struct EventObject {
     pub uid: String,
     /// When it was written last.
     pub written: Timestamp,
+}
+
+/// A `DriftEventBreaker`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BreakerObject {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// The version that a write must carry.
+    pub resource_version: Option<String>,
+    /// Where agents may make no events.
+    pub namespaces: Vec<String>,
 }
 
 fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
@@ -195,5 +214,26 @@ impl From<PartialObjectMeta<DriftEvent>> for Change {
             metadata.managed_fields.iter().flatten().filter_map(|fields| fields.time.as_ref()).map(|time| time.0);
         let written = managed.chain(created(&metadata)).max().unwrap_or(Timestamp::UNIX_EPOCH);
         Self::Event(EventObject { uid: metadata.uid.unwrap_or_default(), written })
+    }
+}
+
+impl From<DriftEventBreaker> for BreakerObject {
+    fn from(breaker: DriftEventBreaker) -> Self {
+        let DriftEventBreaker { metadata, spec } = breaker;
+        Self { uid: metadata.uid, resource_version: metadata.resource_version, namespaces: spec.namespaces }
+    }
+}
+
+impl From<DeserializeGuard<DriftEventBreaker>> for Change {
+    fn from(DeserializeGuard(object): DeserializeGuard<DriftEventBreaker>) -> Self {
+        Self::Breaker(object.map_or_else(
+            // What cannot be read is overwritten.
+            |invalid| BreakerObject {
+                uid: invalid.metadata.uid,
+                resource_version: invalid.metadata.resource_version,
+                namespaces: Vec::new(),
+            },
+            BreakerObject::from,
+        ))
     }
 }

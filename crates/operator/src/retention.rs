@@ -144,7 +144,7 @@ impl Events {
     }
 }
 
-fn namespace(key: &str) -> &str {
+pub(crate) fn namespace(key: &str) -> &str {
     key.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 

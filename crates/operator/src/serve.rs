@@ -10,8 +10,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::leader::Leadership;
+use crate::leader::{Clock, Leadership};
 use crate::metrics::Metrics;
+use crate::unlisted::Unlisted;
 
 /// What is answered from.
 #[derive(Clone)]
@@ -20,7 +21,11 @@ pub struct Served {
     pub metrics: Arc<Metrics>,
     /// Whether the API server answers.
     pub leadership: Leadership,
-    /// How long it may be silent, and half of how long the Lease may be untended.
+    /// What cannot be listed.
+    pub unlisted: Arc<Unlisted>,
+    /// Its clock.
+    pub clock: Clock,
+    /// How long it may be silent, or a list fail, and half of how long the Lease may be untended.
     pub patience: Duration,
 }
 
@@ -49,7 +54,11 @@ async fn live(State(served): State<Served>) -> (StatusCode, String) {
 async fn ready(State(served): State<Served>) -> (StatusCode, String) {
     let silent = served.leadership.silent_for();
     if silent < served.patience {
-        return (StatusCode::OK, "ok\n".to_owned());
+        // Statuses and the trimming wait for all that there is to be known.
+        return match served.unlisted.for_longer_than(served.patience, served.clock.now()) {
+            None => (StatusCode::OK, "ok\n".to_owned()),
+            Some(unlisted) => (StatusCode::SERVICE_UNAVAILABLE, format!("{unlisted}\n")),
+        };
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("the API server has not answered for {} s\n", silent.as_secs()))
 }

@@ -1,7 +1,7 @@
 //! What people are told in Kubernetes Events. Pure.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use mooring_crd::{API_VERSION, ContainerDriftPolicyStatus, POLICY_KIND};
+use mooring_crd::{API_VERSION, BREAKER, ContainerDriftPolicyStatus, Kind, POLICY_KIND};
 
 use crate::index::{Notice, Policy, PolicyKey};
 use crate::status::{ACCEPTED, DEGRADED, ENFORCING, condition};
@@ -55,6 +55,39 @@ pub(crate) fn changes(before: &ContainerDriftPolicyStatus, now: &ContainerDriftP
         }
     }
     told
+}
+
+/// What a person should know of a breaker that was closed in some namespaces and now in others.
+pub(crate) fn about_breaker(uid: Option<String>, before: &[String], now: &[String]) -> (ObjectReference, Vec<Told>) {
+    let about = ObjectReference {
+        api_version: Some(API_VERSION.to_owned()),
+        kind: Some(Kind::DriftEventBreaker.as_str().to_owned()),
+        name: Some(BREAKER.to_owned()),
+        uid,
+        ..ObjectReference::default()
+    };
+    let more = |all: &[String], than: &[String]| -> Vec<String> {
+        all.iter().filter(|name| !than.contains(name)).cloned().collect()
+    };
+    let (opened, closed) = (more(now, before), more(before, now));
+    let mut told = Vec::new();
+    if !opened.is_empty() {
+        told.push(Told {
+            warning: true,
+            reason: "BreakerOpen",
+            action: "Retention",
+            note: format!(
+                "more DriftEvents come than the caps allow: agents make none for now in {}. Violations are counted in the \
+                 DriftNodes and policies, and enforcement goes on",
+                opened.join(", ")
+            ),
+        });
+    }
+    if !closed.is_empty() {
+        let note = format!("agents make DriftEvents again in {}", closed.join(", "));
+        told.push(Told { warning: false, reason: "BreakerClosed", action: "Retention", note });
+    }
+    (about, told)
 }
 
 /// What a person should know of a node's `ConfigMap`.

@@ -11,7 +11,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use mooring_crd::access::{AGENT_LABEL, NODES_NAMESPACE, SYSTEM_NAMESPACE};
-use mooring_crd::{ContainerDriftPolicy, DriftEvent, DriftNode};
+use mooring_crd::{ContainerDriftPolicy, DriftEvent, DriftEventBreaker, DriftNode};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,7 +37,12 @@ pub enum Said {
     /// The list ends.
     Done,
     /// The watch failed; it is taken up again.
-    Failed(String),
+    Failed {
+        /// Why.
+        error: String,
+        /// Whether it was to be listed, so that what there is is not known.
+        listing: bool,
+    },
 }
 
 /// Watches everything, until the set is dropped.
@@ -61,7 +66,9 @@ pub fn watch_all(client: &Client, to: &mpsc::Sender<(Kind, Said)>) -> JoinSet<()
     let agents = all.clone().labels(&format!("{}={}", AGENT_LABEL.0, AGENT_LABEL.1));
     tasks.spawn(forward(Kind::Agent, watcher(pods, agents), to.clone()));
     let events: Api<PartialObjectMeta<DriftEvent>> = Api::all(client.clone());
-    tasks.spawn(forward(Kind::Event, watcher(events, all), to.clone()));
+    tasks.spawn(forward(Kind::Event, watcher(events, all.clone()), to.clone()));
+    let breakers: Api<DeserializeGuard<DriftEventBreaker>> = Api::all(client.clone());
+    tasks.spawn(forward(Kind::Breaker, watcher(breakers, all), to.clone()));
     tasks
 }
 
@@ -82,7 +89,10 @@ async fn forward<K>(
             }
             Ok(Event::InitDone) => Said::Done,
             Ok(Event::Delete(object)) => Said::Delete(key(kind, &object)),
-            Err(error) => Said::Failed(error.to_string()),
+            Err(error) => Said::Failed {
+                listing: matches!(error, watcher::Error::InitialListFailed(_)),
+                error: error.to_string(),
+            },
         };
         if to.send((kind, said)).await.is_err() {
             return;

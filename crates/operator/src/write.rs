@@ -2,6 +2,7 @@
 //!
 //! Every write of an object that exists carries the version that was read, every deletion the uid.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
@@ -12,11 +13,14 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, TypeMeta};
 use kube::{Api, Client};
 use mooring_crd::access::{Binary, NODES_NAMESPACE};
-use mooring_crd::{API_VERSION, ContainerDriftPolicy, ContainerDriftPolicyStatus, DriftEvent, POLICY_KIND};
+use mooring_crd::{
+    API_VERSION, BREAKER, ContainerDriftPolicy, ContainerDriftPolicyStatus, DriftEvent, DriftEventBreaker,
+    DriftEventBreakerSpec, POLICY_KIND,
+};
 use mooring_policy::NodeRulesError;
 
 use crate::index::Write;
-use crate::objects::MANAGED_BY;
+use crate::objects::{BreakerObject, MANAGED_BY};
 use crate::tell::Told;
 
 /// How long a request may take.
@@ -54,6 +58,15 @@ impl WriteError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// What the API server said against it, where somebody has to do something about it: a quota, a webhook, a right that is missing.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self.word() {
+            "Denied" | "Refused" => Some(self.to_string()),
             _ => None,
         }
     }
@@ -155,6 +168,28 @@ impl Writer {
         timely(&format!("DriftEvent {key}"), api.delete(name, &params)).await.map(drop)
     }
 
+    /// Writes where agents may make no `DriftEvent`s, in place of what was there; what it is then.
+    ///
+    /// # Errors
+    /// When it does not come about.
+    pub async fn breaker(
+        &self,
+        there: Option<BreakerObject>,
+        namespaces: Vec<String>,
+    ) -> Result<BreakerObject, WriteError> {
+        let api: Api<DriftEventBreaker> = Api::all(self.client.clone());
+        let mut object = DriftEventBreaker::new(BREAKER, DriftEventBreakerSpec { namespaces });
+        object.metadata.labels = Some(labels());
+        let (what, params) = (format!("DriftEventBreaker {BREAKER}"), PostParams::default());
+        let written = if let Some(there) = there {
+            object.metadata.resource_version = there.resource_version;
+            timely(&what, api.replace(BREAKER, &params, &object)).await
+        } else {
+            timely(&what, api.create(&params, &object)).await
+        };
+        written.map(BreakerObject::from)
+    }
+
     /// Tells people something about an object.
     ///
     /// # Errors
@@ -184,6 +219,11 @@ impl Writer {
     }
 }
 
+/// Those of every object that the operator makes.
+fn labels() -> BTreeMap<String, String> {
+    [("app.kubernetes.io/part-of", "mooring"), MANAGED_BY].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
 fn object(
     node: &str,
     owner: String,
@@ -192,13 +232,12 @@ fn object(
     revision: u64,
 ) -> Result<ConfigMap, WriteError> {
     let rules = content.encode(revision).map_err(|error| WriteError::Rules(node.to_owned(), error))?;
-    let labels = [("app.kubernetes.io/part-of", "mooring"), MANAGED_BY];
     Ok(ConfigMap {
         metadata: ObjectMeta {
             name: Some(node.to_owned()),
             namespace: Some(NODES_NAMESPACE.to_owned()),
             resource_version,
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            labels: Some(labels()),
             owner_references: Some(vec![OwnerReference {
                 api_version: "v1".to_owned(),
                 kind: "Node".to_owned(),

@@ -169,6 +169,63 @@ fn every_right_is_used(cluster: &Cluster) {
 
 #[test]
 #[ignore = "starts a control plane: make test-agent"]
+fn where_the_breaker_is_open_violations_are_counted_and_the_driftnode_says_so() {
+    let cluster = start();
+    let (admin, operator) = (cluster.kubectl(), operator(&cluster));
+    node(&admin, "node1");
+    admin.run(&["create", "namespace", "flooded"]).unwrap();
+    hand(&operator, "node1", 1, &[("p", prevents())]);
+    let state = State::new("breaker");
+    let mut agent = Loop::begin(&agent_of(&cluster, "node1"), "node1", &state.0);
+    agent.await_rules(1, "ConfigMap");
+    eventually("all is told", || condition(&admin, "node1", "Reporting").is_some_and(|(status, ..)| status == "True"));
+    let breaker = |namespaces: &[&str]| {
+        let object = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftEventBreaker",
+            "metadata": {"name": "mooring"}, "spec": {"namespaces": namespaces}});
+        admin.apply(&object.to_string()).unwrap();
+    };
+    let is_there = |namespace: &str, name: &str| admin.run(&["get", "driftevent", name, "-n", namespace]).is_ok();
+    let first = "2026-01-01T00:00:00.000000Z";
+    breaker(&["flooded"]);
+    // The API server heard of it when an agent's event is refused.
+    let account = agent_of(&cluster, "node1");
+    let mut probes = 0;
+    eventually("the breaker at the API server", || {
+        probes += 1;
+        let probe = event("flooded", &format!("probe-{probes}"), 1, first);
+        account.run_with(&["create", "-f", "-"], probe.strip_prefix("event ").unwrap()).is_err()
+    });
+    agent.tell(&event("flooded", "one", 7, first));
+    agent.tell(&event("default", "elsewhere", 2, first));
+    eventually("what the DriftNode says", || {
+        condition(&admin, "node1", "Reporting").is_some_and(|(status, reason, message)| {
+            status == "False" && reason == "BreakerOpen" && message.contains("flooded")
+        })
+    });
+    let suppressed = || admin.json(&["get", "driftnode", "node1"]).unwrap()["status"]["events"]["suppressed"].as_i64();
+    eventually("what was only counted", || suppressed() == Some(7));
+    eventually("what happens elsewhere", || count_of(&admin, "elsewhere") == Some(2));
+    assert!(!is_there("flooded", "one"));
+    assert!(condition(&admin, "node1", "Ready").is_some_and(|(status, ..)| status == "True"), "enforcement goes on");
+    // It ends: what comes after it is told, and what was counted is not told again.
+    breaker(&[]);
+    let mut count = 7;
+    eventually("an event again", || {
+        count += 1;
+        agent.tell(&event("flooded", "one", count, first));
+        is_there("flooded", "one")
+    });
+    agent.tell(&event("flooded", "one", count + 1, first));
+    agent.end();
+    let told = admin.json(&["get", "driftevent", "one", "-n", "flooded"]).unwrap()["status"]["count"].as_i64().unwrap();
+    let node = admin.json(&["get", "driftnode", "node1"]).unwrap();
+    assert_eq!(told + suppressed().unwrap(), count + 1, "{node}");
+    let (status, ..) = condition(&admin, "node1", "Reporting").unwrap();
+    assert_eq!(status, "True");
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-agent"]
 fn a_flood_stays_within_its_bounds_and_a_quiet_agent_writes_nothing() {
     let cluster = start();
     let (admin, operator) = (cluster.kubectl(), operator(&cluster));

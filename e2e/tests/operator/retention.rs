@@ -85,3 +85,68 @@ fn an_event_goes_when_nothing_was_added_to_it_for_its_time() {
     assert!((operator.metric(expired) - 2.0).abs() < 0.5, "{}", operator.metric(expired));
     assert_eq!(operator.end(), Some(0));
 }
+
+/// An event that an agent of this node may make.
+fn of_node(namespace: &str, name: &str, node: &str) -> String {
+    let mut event = event(namespace, name);
+    event["spec"]["node"] = json!(node);
+    event.to_string()
+}
+
+#[test]
+#[ignore = "starts a control plane: make test-operator"]
+fn a_flood_beyond_the_caps_is_refused_for_a_while_and_only_where_it_is() {
+    let rig = Rig::begin();
+    namespaces(&rig, &["flooded", "quiet"]);
+    rig.node("n1", json!({}));
+    let agent = rig.cluster.kubectl_of_account("mooring-system", "mooring-enforcer", Some("n1")).unwrap();
+    let arguments = ["--events-per-namespace", "100", "--breaker-seconds", "30"];
+    let operator = rig.operator("one", &arguments);
+    eventually("the operator to lead", || operator.leads());
+    let breaker =
+        || rig.kubectl.json(&["get", "drifteventbreaker", "mooring"]).ok().map(|it| it["spec"]["namespaces"].clone());
+    let mut so_far = 0;
+    let mut make = |namespace: &str, count: usize| {
+        let flood: Vec<String> =
+            (0..count).map(|number| of_node(namespace, &format!("e{}", so_far + number), "n1")).collect();
+        so_far += count;
+        agent.run_with(&["create", "-f", "-"], &flood.join("\n")).map_err(|error| error.to_string())
+    };
+    // As many again as there may be are no reason for it.
+    make("flooded", 190).unwrap();
+    eventually("the cap", || names(&rig.kubectl, "flooded").len() == 100);
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(breaker(), None);
+    assert_eq!(rig.told("DriftEventBreaker", "mooring"), [""; 0]);
+    // Twice as many are.
+    make("flooded", 60).unwrap();
+    eventually("the breaker", || breaker() == Some(json!(["flooded"])));
+    eventually("the refusal of an agent's event", || {
+        make("flooded", 1).is_err_and(|why| why.contains("mooring-driftevents-breaker") && why.contains("counted only"))
+    });
+    make("quiet", 1).unwrap();
+    // What is there is counted on, and people are not agents.
+    let name = names(&rig.kubectl, "flooded").pop().unwrap();
+    let patch = json!({"status": {"count": 9}}).to_string();
+    agent.run(&["patch", &name, "-n", "flooded", "--type=merge", "-p", &patch]).unwrap();
+    rig.kubectl.apply(&event("flooded", "by-hand").to_string()).unwrap();
+    eventually("the Event", || rig.told("DriftEventBreaker", "mooring") == ["BreakerOpen"]);
+    assert!((operator.metric("mooring_operator_driftevents_breaker_open ") - 1.0).abs() < 0.5);
+    let printed = rig.kubectl.run(&["get", "deb"]).unwrap();
+    assert!(printed.contains(r#"["flooded"]"#), "{printed}");
+    // Another operator goes on with it; what is edited by hand is repaired.
+    assert_eq!(operator.end(), Some(0));
+    let operator = rig.operator("two", &arguments);
+    eventually("the other to lead", || operator.leads());
+    let patch = json!({"spec": {"namespaces": []}}).to_string();
+    rig.kubectl.run(&["patch", "deb", "mooring", "--type=merge", "-p", &patch]).unwrap();
+    let edited = Instant::now();
+    eventually("the repair", || breaker() == Some(json!(["flooded"])));
+    assert!(edited.elapsed() < Duration::from_secs(25), "closed again by another flood, not repaired");
+    // It ends by itself.
+    eventually("its end", || breaker() == Some(json!([])));
+    eventually("an agent's event", || make("flooded", 1).is_ok());
+    eventually("the Event", || rig.told("DriftEventBreaker", "mooring").contains(&"BreakerClosed".to_owned()));
+    assert!(rig.denied().is_empty());
+    assert_eq!(operator.end(), Some(0));
+}

@@ -49,7 +49,7 @@ pub fn repository(relative: &str) -> String {
 pub struct Rig {
     pub cluster: &'static Cluster,
     pub kubectl: Kubectl,
-    kubeconfig: PathBuf,
+    account: Kubectl,
     /// Requests in the audit log that are of earlier tests.
     earlier: usize,
     _turn: MutexGuard<'static, ()>,
@@ -68,20 +68,31 @@ impl Rig {
         });
         let kubectl = cluster.kubectl();
         let operator = cluster.kubectl_of_account("mooring-system", "mooring-operator", None).unwrap();
-        for kind in ["cdp", "nodes", "driftnodes"] {
+        for kind in ["cdp", "nodes", "driftnodes", "drifteventbreakers"] {
             kubectl.run(&["delete", kind, "--all", "--wait"]).unwrap();
         }
         kubectl.run(&["delete", "driftevents", "--all", "--all-namespaces"]).unwrap();
+        kubectl.run(&["delete", "events.events.k8s.io", "--all", "--all-namespaces"]).unwrap();
         kubectl.run(&["delete", "lease", "mooring-operator", "-n", "mooring-system", "--ignore-not-found"]).unwrap();
         kubectl.run(&["delete", "pods", "--all", "-n", "mooring-system", "--force"]).unwrap();
         let earlier = cluster.audit().unwrap().len();
-        let rig = Self { cluster, kubectl, kubeconfig: operator.kubeconfig().to_owned(), earlier, _turn: turn };
+        let rig = Self { cluster, kubectl, account: operator, earlier, _turn: turn };
         eventually("the garbage collection of what an earlier test left", || rig.maps().is_empty());
         rig
     }
 
+    /// kubectl under the operator's account.
+    pub fn operator_kubectl(&self) -> &Kubectl {
+        &self.account
+    }
+
     /// Starts an operator.
     pub fn operator(&self, name: &str, arguments: &[&str]) -> Operator {
+        self.operator_with(self.account.kubeconfig(), name, arguments)
+    }
+
+    /// Starts an operator that asks the API server in another way.
+    pub fn operator_with(&self, kubeconfig: &Path, name: &str, arguments: &[&str]) -> Operator {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let log = self.cluster.log(&format!("{name}.{port}"));
         let file = File::create(&log).unwrap();
@@ -91,6 +102,7 @@ impl Rig {
             .args(["--name", name, "--listen", &format!("127.0.0.1:{port}")])
             .args(lease)
             .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "info,mooring_operator=debug,kube_client=error")
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -103,7 +115,7 @@ impl Rig {
     /// The operator's program, under its own account.
     pub fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program()).env("KUBECONFIG", &self.kubeconfig);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program()).env("KUBECONFIG", self.account.kubeconfig());
         command
     }
 

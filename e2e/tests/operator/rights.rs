@@ -25,15 +25,15 @@ fn uses(request: &Request, grant: &Grant, verb: &str) -> bool {
 #[ignore = "starts a control plane: make test-operator"]
 fn every_right_is_used_and_none_is_missing() {
     let rig = Rig::begin();
-    let operator = rig.operator("one", &["--events-per-namespace", "1"]);
+    let operator = rig.operator("one", &["--events-per-namespace", "1", "--breaker-seconds", "10"]);
     rig.node("n1", json!({}));
     rig.policy("p", json!({}));
     rig.await_policies("n1", &["p"]);
     rig.policy("p", json!({"actions": {"prevent": true}}));
     eventually("the edit", || rig.rules("n1").is_some_and(|rules| rules.policies[0].spec.actions.prevent));
-    for name in ["a", "b", "c"] {
-        rig.kubectl.apply(&event("default", name).to_string()).unwrap();
-    }
+    // Enough for the breaker to open, which closes again while this goes on.
+    let flood: Vec<String> = (0..120).map(|number| event("default", &format!("e{number}")).to_string()).collect();
+    rig.kubectl.run_with(&["create", "-f", "-"], &flood.join("\n")).unwrap();
     eventually("the Event", || rig.told("ContainerDriftPolicy", "p").contains(&"Accepted".to_owned()));
     // A node that goes takes its ConfigMap with it, whether or not the garbage collector is there.
     rig.cluster.stop_component(Component::ControllerManager);

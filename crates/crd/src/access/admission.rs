@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use super::{Binary, NODES_NAMESPACE, labels};
-use crate::definition::{GROUP, VERSION};
+use crate::breaker::{BREAKER, EVERY_NAMESPACE};
+use crate::definition::{API_VERSION, GROUP, Kind, VERSION};
 
 /// Accounts of Kubernetes itself that delete what belongs to a node or a namespace that is gone.
 const CLEANERS: [&str; 3] = [
@@ -20,6 +21,9 @@ const ROOT_CERTIFICATE: &str = "kube-root-ca.crt";
 /// Accounts of Kubernetes itself that do so.
 const PUBLISHERS: [&str; 2] =
     ["system:serviceaccount:kube-system:root-ca-cert-publisher", "system:kube-controller-manager"];
+
+/// The policy that refuses `DriftEvent`s while the breaker is open, by which an agent knows the refusal.
+pub const BREAKER_POLICY: &str = "mooring-driftevents-breaker";
 
 /// The node that is bound into the token, or nothing.
 const TOKEN_NODE: &str = "has(request.userInfo.extra) && 'authentication.kubernetes.io/node-name' in request.userInfo.extra && size(request.userInfo.extra['authentication.kubernetes.io/node-name']) == 1 ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''";
@@ -53,6 +57,7 @@ pub fn objects() -> Vec<Value> {
             "Events that it reports itself: reportingController must be its name and reportingInstance its node's",
         ),
         node_rules(),
+        breaker(),
     ]
     .into_iter()
     .flat_map(|policy| {
@@ -135,12 +140,47 @@ fn node_rules() -> Value {
     })
 }
 
+/// Where the breaker is open an agent makes no `DriftEvent`s. It confines nobody, it sheds load: where it cannot be asked they are
+/// made. Its parameter is of a kind of its own, since the API server keeps all objects of a parameter's kind in memory.
+fn breaker() -> Value {
+    let user = Binary::Enforcer.user();
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": BREAKER_POLICY, "labels": labels()},
+        "spec": {
+            "failurePolicy": "Ignore",
+            "paramKind": {"apiVersion": API_VERSION, "kind": Kind::DriftEventBreaker.as_str()},
+            "matchConstraints": {
+                "matchPolicy": "Equivalent",
+                "resourceRules": [{
+                    "apiGroups": [GROUP],
+                    "apiVersions": [VERSION],
+                    "operations": ["CREATE"],
+                    "resources": [Kind::DriftEvent.plural()],
+                }],
+            },
+            "matchConditions": [{"name": "by-an-agent", "expression": format!("request.userInfo.username == '{user}'")}],
+            "validations": [{
+                "expression": format!("!params.spec.namespaces.exists(open, open == request.namespace || open == '{EVERY_NAMESPACE}')"),
+                "message": "more DriftEvents come here than the caps allow: for now they are counted only, in the DriftNodes (kubectl get drifteventbreaker)",
+                "reason": "Forbidden",
+            }],
+        },
+    })
+}
+
 fn binding(policy: &Value) -> Value {
     let name = &policy["metadata"]["name"];
+    let mut spec = json!({"policyName": name, "validationActions": ["Deny"]});
+    if policy["spec"]["paramKind"].is_object() {
+        // Made when it first opens.
+        spec["paramRef"] = json!({"name": BREAKER, "parameterNotFoundAction": "Allow"});
+    }
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name, "labels": labels()},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
+        "spec": spec,
     })
 }

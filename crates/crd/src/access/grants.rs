@@ -62,6 +62,7 @@ pub const GRANTS: &[Grant] = &[
     Grant { namespace: Some(SYSTEM_NAMESPACE), ..cluster(Operator, CORE, "pods", &["list", "watch"], "whether a node's agent is there") },
     cluster(Operator, GROUP, "driftnodes", &["list", "watch"], "what the nodes report"),
     cluster(Operator, GROUP, "driftevents", &["list", "watch", "delete"], "retention"),
+    cluster(Operator, GROUP, "drifteventbreakers", &["list", "watch", "create", "update"], "where agents may make no DriftEvents for now"),
     Grant { namespace: Some(SYSTEM_NAMESPACE), ..cluster(Operator, COORDINATION, "leases", &["create"], "leader election; a name cannot be asked of what is not there yet") },
     Grant { namespace: Some(SYSTEM_NAMESPACE), name: Some(LEASE), ..cluster(Operator, COORDINATION, "leases", &["get", "update"], "leader election") },
     cluster(Operator, EVENTS, "events", &["create"], "what people should know of a policy"),

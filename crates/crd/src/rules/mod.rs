@@ -189,6 +189,23 @@ pub(crate) fn channel_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `namespaces` of a `DriftEventBreaker`.
+pub(crate) fn breaker_namespaces(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": limits::MAX_BREAKER_NAMESPACES,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": limits::MAX_CONTAINER_NAME,
+            "x-kubernetes-validations": [rule(
+                "self == '*' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "must be a namespace's name: lower-case letters, digits and '-', as in payments, or '*' for every namespace",
+            )],
+        },
+    })
+}
+
 /// A label's key, as Kubernetes defines it: an optional DNS name and a slash, then a name.
 const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 /// A label's value, as Kubernetes defines it; it may be empty.

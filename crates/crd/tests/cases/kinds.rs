@@ -56,6 +56,16 @@ pub fn node() -> Value {
     })
 }
 
+/// A `DriftEventBreaker` that uses every field.
+pub fn breaker() -> Value {
+    json!({
+        "apiVersion": "mooring.dev/v1alpha1",
+        "kind": "DriftEventBreaker",
+        "metadata": {"name": "mooring"},
+        "spec": {"namespaces": ["payments"]},
+    })
+}
+
 /// A `NotificationChannel` of a type, with every field of it.
 pub fn channel(kind: &str) -> Value {
     let secret = json!({"name": "mooring-notify", "key": "value"});
@@ -137,6 +147,16 @@ pub(super) fn refused_nodes() -> Vec<Case> {
         case(with("/status/conditions/0/status", json!("Maybe")), "status.conditions[0].status", "write one of"),
         case(with("/status/conditions/0/reason", json!("because of this")), "status.conditions[0].reason", "must be a word"),
         case(with("/status/conditions/0/message", json!("x".repeat(4097))), "status.conditions[0].message", "characters: at most 4096"),
+    ]
+}
+
+#[rustfmt::skip] // A table: one case a line.
+pub(super) fn refused_breakers() -> Vec<Case> {
+    let with = |value: Value| with_in(breaker(), "/spec/namespaces", value);
+    vec![
+        case(with((0..257).map(|n| json!(format!("n{n}"))).collect()), "spec.namespaces", "has 257 entries"),
+        case(with(json!(["Payments"])), "spec.namespaces[0]", "must be a namespace's name"),
+        case(with(json!(["a", "a"])), "spec.namespaces[1]", "is already in the list"),
     ]
 }
 

@@ -5,7 +5,7 @@
 
 mod kinds;
 
-pub use kinds::{channel, event, node};
+pub use kinds::{breaker, channel, event, node};
 use serde_json::{Value, json};
 
 /// An object and what must be said about it.
@@ -150,10 +150,16 @@ const EXPRESSION: &str = "spec.scope.podSelector.matchExpressions[0]";
 
 /// Objects that the schema refuses, in the API server and in files alike.
 pub fn refused_everywhere() -> Vec<Case> {
-    [refused_policies(), kinds::refused_events(), kinds::refused_nodes(), kinds::refused_channels()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        refused_policies(),
+        kinds::refused_events(),
+        kinds::refused_breakers(),
+        kinds::refused_nodes(),
+        kinds::refused_channels(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[rustfmt::skip] // A table: one case a line.

@@ -137,7 +137,7 @@ impl Agent {
         check::load_overlay();
         let pins = Pins::open(&options.pin_dir)?;
         let (first, _alone) = match first_rules(source.as_mut(), &signals, &pins, &options.pin_dir)? {
-            First::Enforce(rules, alone) => (rules, alone),
+            First::Enforce(rules, alone) => (*rules, alone),
             First::Release => {
                 stay_released(source.as_mut(), sink.as_mut(), &signals, &options.pin_dir)?;
                 return Ok(None);

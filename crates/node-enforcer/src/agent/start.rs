@@ -18,7 +18,7 @@ use crate::kernel::pins::Pins;
 /// What an agent does first.
 pub(super) enum First {
     /// Brings these rules into force, under the lock that nobody else starts under meanwhile.
-    Enforce(Rules, Flock<File>),
+    Enforce(Box<Rules>, Flock<File>),
     /// Takes everything down.
     Release,
     /// Ends: a signal came first.
@@ -43,13 +43,13 @@ pub(super) fn first_rules(
             return Ok(First::Release);
         }
         if let Some(rules) = changes.rules.filter(|rules| !may_be_older(rules, pin_dir)) {
-            return Ok(First::Enforce(rules, pins.start_alone()?));
+            return Ok(First::Enforce(Box::new(rules), pins.start_alone()?));
         }
         if !Pins::is_enforced(pin_dir) {
             let alone = pins.start_alone()?;
             // Once more: another one may have started meanwhile.
             if !Pins::is_enforced(pin_dir) {
-                return Ok(First::Enforce(Rules::default(), alone));
+                return Ok(First::Enforce(Box::default(), alone));
             }
         }
         if !std::mem::replace(&mut told, true) {

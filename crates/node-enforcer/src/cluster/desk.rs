@@ -7,6 +7,9 @@
 //! comes no sooner than [`HELD_BACK`] after the last write of the one before, each time later: retention deletes what is beyond
 //! its caps, and would do nothing else if agents made it again at once. What had expired was written long ago and comes back
 //! at once.
+//!
+//! In a namespace whose breaker is open the API server refuses new objects: what would make one is a number only, and nothing is
+//! asked there before [`PROBE`] is over, each time later.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mooring_crd::DriftEvent;
 
-use super::mailbox::EventName;
+use super::mailbox::{EventName, Untold};
 use super::pace::{Backoff, Bucket};
 
 /// Objects that are remembered; of another the API server is asked.
@@ -27,6 +30,12 @@ const TRIES: u32 = 6;
 /// From the last write of an object that was deleted to the one that takes its place: at first, and at most.
 const HELD_BACK: Duration = Duration::from_mins(10);
 const HELD_BACK_MOST: Duration = Duration::from_hours(6);
+
+/// From a refusal by the breaker to the next try in its namespace: at first, and at most.
+const PROBE: Duration = Duration::from_secs(30);
+const PROBE_MOST: Duration = Duration::from_mins(10);
+/// After so long without a refusal a namespace is as good as new.
+const PROBE_FORGOTTEN: Duration = Duration::from_hours(1);
 
 /// What to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +62,8 @@ pub(super) enum Outcome {
     Gone,
     /// Refused for good.
     Refused,
+    /// It was to be created where the breaker is open.
+    BreakerOpen,
     /// Refused for now, and for this object only.
     NotNow,
     /// The API server is not there, or overloaded.
@@ -121,7 +132,10 @@ pub(super) struct Desk {
     backoff: Backoff,
     not_before: Duration,
     turn: u64,
-    lost: u64,
+    untold: Untold,
+    /// Namespaces whose breaker was open: when one is tried again.
+    open: BTreeMap<String, (Duration, Backoff)>,
+    node: String,
 }
 
 impl Desk {
@@ -134,17 +148,42 @@ impl Desk {
             backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1), node),
             not_before: Duration::ZERO,
             turn: 0,
-            lost: 0,
+            untold: Untold::default(),
+            open: BTreeMap::new(),
+            node: node.to_owned(),
         }
     }
 
-    /// Violations that could not be told.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
+    /// Violations that no object tells.
+    pub(super) fn untold(&self) -> Untold {
+        self.untold
     }
 
     pub(super) fn add_lost(&mut self, more: u64) {
-        self.lost = self.lost.saturating_add(more);
+        self.untold.lost = self.untold.lost.saturating_add(more);
+    }
+
+    /// The namespaces whose breaker is open, as far as is known.
+    pub(super) fn open(&self, now: Duration) -> impl Iterator<Item = &str> {
+        self.open.iter().filter(move |(_, (until, _))| now < *until).map(|(namespace, _)| namespace.as_str())
+    }
+
+    /// What is due and would be made where the breaker is open is a number only.
+    fn suppress(&mut self, now: Duration) {
+        let Self { waiting, objects, open, untold, .. } = self;
+        if !open.values().any(|(until, _)| now < *until) {
+            return;
+        }
+        waiting.retain(|name, waiting| {
+            let is_open = open.get(&name.0).is_some_and(|(until, _)| now < *until);
+            let Some(object) = objects.get_mut(name).filter(|object| is_open && !object.exists) else { return true };
+            if waiting.not_before > now {
+                return true;
+            }
+            untold.suppressed = untold.suppressed.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
+            object.told();
+            false
+        });
     }
 
     /// An event, with what its life has counted so far.
@@ -172,7 +211,7 @@ impl Desk {
         if let Some(waiting) = self.waiting.get_mut(&name) {
             waiting.event = event;
         } else if self.waiting.len() >= WAITING_MAX {
-            self.lost = self.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
+            self.untold.lost = self.untold.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
             object.told();
         } else if object.exists || object.untold() > 0 {
             let not_before = object.not_before;
@@ -183,6 +222,7 @@ impl Desk {
 
     /// What to write now, if anything may be: new objects first, then what has waited longest.
     pub(super) fn next(&mut self, now: Duration) -> Option<(EventName, Job)> {
+        self.suppress(now);
         if now < self.not_before {
             return None;
         }
@@ -209,7 +249,9 @@ impl Desk {
             let bucket = if exists { &self.updates } else { &self.creates };
             waiting.not_before.max(bucket.ready(now)).max(self.not_before)
         });
-        due.min()
+        // What is known of a breaker ends, too.
+        let known = self.open.values().map(|(until, _)| *until).filter(|until| now < *until);
+        due.chain(known).min()
     }
 
     /// The agent ends: what was held back is due.
@@ -226,6 +268,9 @@ impl Desk {
     pub(super) fn done(&mut self, name: &EventName, job: &Job, outcome: Outcome, now: Duration) {
         if outcome != Outcome::Away {
             self.backoff.reset();
+        }
+        if matches!(job, Job::Create(_)) && matches!(outcome, Outcome::Done | Outcome::Exists { .. }) {
+            self.open.remove(&name.0);
         }
         let (Some(object), Some(waiting)) = (self.objects.get_mut(name), self.waiting.get_mut(name)) else { return };
         match outcome {
@@ -264,8 +309,15 @@ impl Desk {
                 waiting.tries += 1;
                 waiting.not_before = now + Duration::from_secs(1 << waiting.tries);
             }
+            Outcome::BreakerOpen => {
+                self.open.retain(|_, (until, _)| now < until.saturating_add(PROBE_FORGOTTEN));
+                let backoff = || (now, Backoff::new(PROBE, PROBE_MOST, &self.node));
+                let (until, backoff) = self.open.entry(name.0.clone()).or_insert_with(backoff);
+                *until = now + backoff.next();
+                self.suppress(now);
+            }
             Outcome::Refused | Outcome::NotNow => {
-                self.lost = self.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
+                self.untold.lost = self.untold.lost.saturating_add(u64::try_from(object.untold()).unwrap_or(1));
                 object.told();
                 self.waiting.remove(name);
             }

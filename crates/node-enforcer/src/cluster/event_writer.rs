@@ -6,6 +6,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use mooring_crd::DriftEvent;
+use mooring_crd::access::admission::BREAKER_POLICY;
 use serde_json::json;
 
 use super::connection::{said, within};
@@ -17,12 +18,14 @@ use super::objects::{name_of, pod_event, series};
 const IDLE: Duration = Duration::from_hours(1);
 
 const EVENTS: &str = "events";
+/// Where the breaker is open.
+pub(super) const BREAKER: &str = "DriftEvents";
 
 /// Writes until the agent ends, and then once more what may be written at once.
 pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
     let begun = Instant::now();
     let mut desk = Desk::new(mailbox.node());
-    let mut told_lost = 0;
+    let mut told = desk.untold();
     loop {
         let waited = desk.next_due(begun.elapsed()).map_or(IDLE, |due| due.saturating_sub(begun.elapsed()));
         let rung = async { tokio::time::timeout(waited, mailbox.written.notified()).await.is_ok() };
@@ -45,13 +48,26 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
                 tell_pod(client, &mut desk, &job, begun.elapsed()).await;
             }
         }
-        if desk.lost() != std::mem::replace(&mut told_lost, desk.lost()) {
-            mailbox.lose(desk.lost());
+        if desk.untold() != std::mem::replace(&mut told, desk.untold()) {
+            mailbox.leave_untold(desk.untold());
         }
+        mailbox.say(BREAKER, open_in(&desk, begun.elapsed()));
         if ends {
             return;
         }
     }
+}
+
+/// Names at most a few.
+fn open_in(desk: &Desk, now: Duration) -> Option<String> {
+    let open: Vec<&str> = desk.open(now).collect();
+    let more = if open.len() > 8 { ", …" } else { "" };
+    let names = open.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    (!open.is_empty()).then(|| {
+        format!(
+            "more come than the caps allow in {names}{more}: for now they are only counted, here and in the policies' figures"
+        )
+    })
 }
 
 async fn perform(client: &Client, mailbox: &Mailbox, job: &Job) -> Outcome {
@@ -66,6 +82,9 @@ async fn perform(client: &Client, mailbox: &Mailbox, job: &Job) -> Outcome {
                     Ok(None) => Outcome::Gone,
                     Err(error) => judge(mailbox, &error, (namespace, name)),
                 };
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(BREAKER_POLICY) => {
+                return Outcome::BreakerOpen;
             }
             written => written,
         },

@@ -20,6 +20,15 @@ const WAITING_MAX: usize = 512;
 /// A `DriftEvent`'s namespace and name.
 pub(super) type EventName = (String, String);
 
+/// Violations that no object tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Untold {
+    /// For want of room, or because the API server did not take them.
+    pub(super) lost: u64,
+    /// Because more come than there may be: the breaker is open.
+    pub(super) suppressed: u64,
+}
+
 /// For the agent's loop.
 #[derive(Debug)]
 struct Incoming {
@@ -46,8 +55,7 @@ pub(super) struct Mailbox {
     /// Rung for new events.
     pub(super) written: Notify,
     facts: watch::Sender<Facts>,
-    /// Violations that could not be written.
-    lost: watch::Sender<u64>,
+    untold: watch::Sender<Untold>,
     ends: watch::Sender<bool>,
     /// What is wrong on the API server's side, by what it is about.
     problems: watch::Sender<BTreeMap<&'static str, String>>,
@@ -67,7 +75,7 @@ impl Mailbox {
             outgoing: Mutex::default(),
             written: Notify::new(),
             facts: watch::Sender::default(),
-            lost: watch::Sender::default(),
+            untold: watch::Sender::default(),
             ends: watch::Sender::default(),
             problems: watch::Sender::default(),
         })
@@ -128,13 +136,13 @@ impl Mailbox {
         self.facts.send_replace(facts);
     }
 
-    /// How many violations could not be written so far.
-    pub(super) fn lose(&self, lost: u64) {
-        self.lost.send_replace(lost);
+    /// How many violations no object tells so far.
+    pub(super) fn leave_untold(&self, untold: Untold) {
+        self.untold.send_replace(untold);
     }
 
-    pub(super) fn lost(&self) -> watch::Receiver<u64> {
-        self.lost.subscribe()
+    pub(super) fn untold(&self) -> watch::Receiver<Untold> {
+        self.untold.subscribe()
     }
 
     /// Says that all is well with something, or what is wrong. What is new is logged.

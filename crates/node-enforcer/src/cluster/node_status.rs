@@ -8,6 +8,8 @@ use mooring_crd::{
     SelfTest, SelfTestResult, limits,
 };
 
+use super::event_writer::BREAKER;
+use super::mailbox::Untold;
 use crate::agent::Facts;
 
 /// What is the same as long as the agent runs.
@@ -24,14 +26,14 @@ pub(super) fn status_of(
     fixed: &Fixed,
     facts: &Facts,
     problems: &BTreeMap<&'static str, String>,
-    lost: u64,
+    untold: Untold,
     before: Option<&DriftNodeStatus>,
     now: &Time,
 ) -> DriftNodeStatus {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let works = facts.self_test.as_ref().is_some_and(|test| test.result != SelfTestResult::Failed) && facts.enforcing;
     let all_problems = problems_of(facts, problems);
-    let conditions = [ready(facts, &all_problems), degraded(facts, &all_problems)];
+    let conditions = [ready(facts, &all_problems), degraded(facts, &all_problems), reporting(problems)];
     DriftNodeStatus {
         agent_version: Some(cut(&fixed.version, limits::MAX_VERSION)),
         kernel: Some(cut(&fixed.kernel, limits::MAX_VERSION)),
@@ -50,8 +52,8 @@ pub(super) fn status_of(
             summary: Some(format!("{}/{}", facts.protected, facts.matched)),
         }),
         events: Some(NodeEvents {
-            lost: number(facts.lost.saturating_add(lost)),
-            suppressed: number(facts.suppressed),
+            lost: number(facts.lost.saturating_add(untold.lost)),
+            suppressed: number(facts.suppressed.saturating_add(untold.suppressed)),
         }),
         features: features(works),
         policies: facts
@@ -176,6 +178,14 @@ fn degraded(facts: &Facts, problems: &[(&'static str, String)]) -> Answer {
         }
         None if facts.applied.is_none() => answer(false, "NoRules", "there is nothing to honour yet".to_owned()),
         None => answer(false, "AllHonoured", "all that the rules ask for is done".to_owned()),
+    }
+}
+
+fn reporting(problems: &BTreeMap<&'static str, String>) -> Answer {
+    let answer = |holds, reason, message| Answer { kind: "Reporting", holds, reason, message };
+    match problems.get(BREAKER) {
+        Some(problem) => answer(false, "BreakerOpen", problem.clone()),
+        None => answer(true, "AsAsked", "DriftEvents are made within the limits of a node".to_owned()),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let fixed = Fixed { version: env!("CARGO_PKG_VERSION").to_owned(), kernel: kernel.trim().to_owned() };
     let mut writer = Writer { client, name: mailbox.node(), there: None };
-    let (mut facts, mut problems, mut lost) = (mailbox.facts(), mailbox.problems(), mailbox.lost());
+    let (mut facts, mut problems, mut untold) = (mailbox.facts(), mailbox.problems(), mailbox.untold());
     let begun = Instant::now();
     let mut urgent = Bucket::new(Duration::from_secs(5), 5);
     let mut figures = Bucket::new(FIGURES, 1);
@@ -51,7 +51,7 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
             &fixed,
             &facts.borrow_and_update(),
             &problems.borrow_and_update(),
-            *lost.borrow_and_update(),
+            *untold.borrow_and_update(),
             before,
             &now,
         );
@@ -83,7 +83,7 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
                 return tokio::time::sleep(wait).await;
             }
             let either = select(Box::pin(facts.changed()), Box::pin(problems.changed()));
-            let changed = select(either, Box::pin(lost.changed()));
+            let changed = select(either, Box::pin(untold.changed()));
             match due {
                 Some(due) => drop(tokio::time::timeout(due, changed).await),
                 None if tokio::time::timeout(LOOK, changed).await.is_err() => writer.there = None,

@@ -137,7 +137,7 @@ impl Index {
             Kind::Report => of(|node| node.report.is_some()),
             Kind::Agent => self.agents.keys().cloned().collect(),
             // Kept elsewhere.
-            Kind::Event => Vec::new(),
+            Kind::Event | Kind::Breaker => Vec::new(),
         }
     }
 
@@ -157,7 +157,7 @@ impl Index {
             Change::Agent { node, ready } => {
                 self.set_agent(name, Some((node, ready)));
             }
-            Change::Event(_) => {}
+            Change::Event(_) | Change::Breaker(_) => {}
         }
     }
 
@@ -192,10 +192,20 @@ impl Index {
                 }
             }
             Kind::Agent => self.set_agent(name, None),
-            Kind::Event => {}
+            Kind::Event | Kind::Breaker => {}
         }
         if self.nodes.get(name).is_some_and(Node::is_nothing) {
             self.nodes.remove(name);
+        }
+    }
+
+    /// Takes in what the API server said against a node's `ConfigMap`; nothing where it took it, or was not heard.
+    pub fn not_written(&mut self, node: &str, refusal: Option<String>) {
+        if let Some(there) = self.nodes.get_mut(node)
+            && there.refusal != refusal
+        {
+            there.refusal = refusal;
+            self.touch_policies_of(node);
         }
     }
 

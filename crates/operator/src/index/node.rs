@@ -46,6 +46,8 @@ pub struct Node {
     pub refused: Arc<[(PolicyKey, NoRoom)]>,
     /// What its agent reports; none where it never did. Text where that cannot be read.
     pub report: Option<Result<DriftNodeStatus, String>>,
+    /// What the API server said against its `ConfigMap` last.
+    pub refusal: Option<String>,
     /// How many of its agents' pods are ready.
     pub agents_ready: usize,
     pub(super) labels: Labels,

@@ -10,9 +10,9 @@ use mooring_crd::access::NODES_NAMESPACE;
 use super::{Done, Term};
 use crate::index::{Node, Notice, PolicyKey, Write};
 use crate::metrics::word;
-use crate::objects::Kind;
+use crate::objects::{BreakerObject, Kind};
 use crate::status::{only_figures_differ, status};
-use crate::tell::{Told, about_map, changes, reference};
+use crate::tell::{Told, about_breaker, about_map, changes, reference};
 
 /// Requests of a kind that are on their way at a time.
 const AT_ONCE: usize = 16;
@@ -26,17 +26,22 @@ impl Term<'_> {
     /// Plans, and begins what is due.
     pub(super) fn act(&mut self) {
         // Before all of it is known, what is missing looks like what was deleted.
-        if [Kind::Policy, Kind::Node, Kind::ConfigMap].iter().all(|kind| self.known.contains(kind)) {
+        if self.knows(&[Kind::Policy, Kind::Node, Kind::ConfigMap]) {
             self.plan();
             self.begin_maps();
         }
-        if self.known.len() == Kind::ALL.len() {
+        // Nor does anything wait for the breaker but itself.
+        if Kind::ALL.iter().all(|kind| *kind == Kind::Breaker || self.known.contains(kind)) {
             self.begin_statuses();
             self.trim();
         }
         for notice in self.index.take_notices() {
             self.notice(&notice);
         }
+    }
+
+    fn knows(&self, kinds: &[Kind]) -> bool {
+        kinds.iter().all(|kind| self.known.contains(kind))
     }
 
     fn plan(&mut self) {
@@ -132,6 +137,7 @@ impl Term<'_> {
             self.count_objects();
             self.written.retain(|key, _| self.index.policies().contains_key(key));
             self.looked.retain(|key, _| self.index.policies().contains_key(key));
+            self.begin_breaker();
             self.trims = surplus.into_iter().map(|one| (one.key.clone(), one)).collect();
         }
         while self.trimming.len() < AT_ONCE && self.setting.leadership.holds() {
@@ -145,6 +151,39 @@ impl Term<'_> {
                 Done::Trimmed(surplus, result)
             };
             self.doing.push(work.boxed());
+        }
+    }
+
+    /// Writes where agents are to make no events, where that is news.
+    fn begin_breaker(&mut self) {
+        let closed = self.breaker.closed(self.now());
+        self.setting.metrics.breaker.set(i64::try_from(closed.len()).unwrap_or(i64::MAX));
+        let there = self.breaker_there.clone();
+        let before = there.as_ref().map(|there| there.namespaces.clone()).unwrap_or_default();
+        let is_news = before != closed;
+        if !is_news || self.breaker_doing || !self.knows(&[Kind::Breaker]) || !self.setting.leadership.holds() {
+            return;
+        }
+        self.breaker_doing = true;
+        let writer = &self.setting.writer;
+        let work = async move { Done::Breaker(before, writer.breaker(there, closed).await) };
+        self.doing.push(work.boxed());
+    }
+
+    /// Goes on where another operator, or an earlier term, left off.
+    pub(super) fn adopt_breaker(&mut self) {
+        let now = self.now();
+        for namespace in self.breaker_there.iter().flat_map(|there| &there.namespaces) {
+            self.breaker.adopt(namespace, now);
+        }
+    }
+
+    pub(super) fn breaker_wrote(&mut self, before: &[String], now: BreakerObject) {
+        let (about, told) = about_breaker(now.uid.clone(), before, &now.namespaces);
+        self.breaker_there = Some(now);
+        for told in told {
+            tracing::warn!(reason = told.reason, "{}", told.note);
+            self.tell(about.clone(), told);
         }
     }
 

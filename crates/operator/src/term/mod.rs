@@ -12,16 +12,19 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use mooring_crd::BREAKER;
 use mooring_policy::NodeDefaults;
 use tokio::sync::mpsc;
 
+use crate::breaker::Breaker;
 use crate::index::{Index, PolicyKey};
 use crate::leader::{Clock, Leadership};
 use crate::metrics::{Metrics, word};
-use crate::objects::{Change, Kind};
+use crate::objects::{BreakerObject, Change, Kind};
 use crate::queue::{Budget, Queue};
-use crate::retention::{Caps, Events, Surplus, Wall, Why};
+use crate::retention::{Caps, Events, Surplus, Wall, Why, namespace};
 use crate::tell::Told;
+use crate::unlisted::Unlisted;
 use crate::watch::{Said, watch_all};
 use crate::write::{WriteError, Writer};
 
@@ -43,12 +46,16 @@ pub struct Setting {
     pub leadership: Leadership,
     /// Its clock.
     pub clock: Clock,
+    /// What cannot be listed.
+    pub unlisted: Arc<Unlisted>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// For what policies leave unset.
     pub defaults: NodeDefaults,
     /// How many `DriftEvent`s there may be.
     pub caps: Caps,
+    /// How long agents make none in a namespace with far more, at first.
+    pub breaker: Duration,
 }
 
 /// Something that was written, or not.
@@ -56,6 +63,8 @@ enum Done {
     Map(String, Box<Result<Option<ConfigMap>, WriteError>>),
     Status(PolicyKey, Vec<Told>, Result<(), WriteError>),
     Trimmed(Surplus, Result<(), WriteError>),
+    /// Where agents made no events before, and the object as it is now.
+    Breaker(Vec<String>, Result<BreakerObject, WriteError>),
     Told(Result<(), WriteError>),
 }
 
@@ -75,6 +84,10 @@ struct Term<'a> {
     trims: BTreeMap<String, Surplus>,
     trimming: BTreeSet<String>,
     trim_at: Duration,
+    breaker: Breaker,
+    /// The breaker's object, as it was read or written last, and whether it is being written.
+    breaker_there: Option<BreakerObject>,
+    breaker_doing: bool,
     wall: Wall,
     tell: Budget,
     doing: FuturesUnordered<BoxFuture<'a, Done>>,
@@ -97,6 +110,9 @@ pub async fn run(setting: &Setting) {
         trims: BTreeMap::new(),
         trimming: BTreeSet::new(),
         trim_at: Duration::ZERO,
+        breaker: Breaker::new(setting.caps, setting.breaker),
+        breaker_there: None,
+        breaker_doing: false,
         wall: Wall::new(Timestamp::now(), setting.clock.now()),
         tell: Budget::new(TELL_BURST, TELL_EVERY),
         doing: FuturesUnordered::new(),
@@ -150,21 +166,30 @@ impl Term<'_> {
                 self.delete(kind, &name);
             }
             Said::Done => {
+                self.setting.unlisted.listed(kind);
                 let there = self.listing.remove(&kind).unwrap_or_default();
-                if kind == Kind::Event {
-                    for key in self.events.keys() {
-                        if !there.contains(&key) {
-                            self.delete(kind, &key);
+                match kind {
+                    Kind::Event => {
+                        for key in self.events.keys() {
+                            if !there.contains(&key) {
+                                self.delete(kind, &key);
+                            }
                         }
                     }
-                } else {
-                    self.index.reset(kind, &there);
+                    Kind::Breaker if !there.contains(BREAKER) => self.delete(kind, BREAKER),
+                    _ => self.index.reset(kind, &there),
+                }
+                if kind == Kind::Breaker && !self.known.contains(&kind) {
+                    self.adopt_breaker();
                 }
                 if self.known.insert(kind) && self.known.len() == Kind::ALL.len() {
                     tracing::info!("everything is known");
                 }
             }
-            Said::Failed(error) => {
+            Said::Failed { error, listing } => {
+                if listing {
+                    self.setting.unlisted.failed(kind, &error, self.now());
+                }
                 self.setting.metrics.watch_failures.get_or_create(&word(kind.as_str())).inc();
                 tracing::warn!(kind = kind.as_str(), error, "a watch failed; it is taken up again");
             }
@@ -174,16 +199,19 @@ impl Term<'_> {
     fn apply(&mut self, name: &str, change: Change) {
         match change {
             Change::Event(event) => self.events.apply(name, event),
+            Change::Breaker(breaker) if name == BREAKER => self.breaker_there = Some(breaker),
             change => self.index.apply(name, change),
         }
     }
 
     fn delete(&mut self, kind: Kind, name: &str) {
-        if kind == Kind::Event {
-            self.events.delete(name);
-            self.trims.remove(name);
-        } else {
-            self.index.delete(kind, name);
+        match kind {
+            Kind::Event => {
+                self.events.delete(name);
+                self.trims.remove(name);
+            }
+            Kind::Breaker if name == BREAKER => self.breaker_there = None,
+            _ => self.index.delete(kind, name),
         }
     }
 
@@ -195,9 +223,15 @@ impl Term<'_> {
                 let failed = result.is_err();
                 match *result {
                     // Sooner than the watch says it.
-                    Ok(Some(map)) => self.index.apply(&node, Change::from(map)),
-                    Ok(None) => {}
-                    Err(error) => report(&error),
+                    Ok(Some(map)) => {
+                        self.index.not_written(&node, None);
+                        self.index.apply(&node, Change::from(map));
+                    }
+                    Ok(None) => self.index.not_written(&node, None),
+                    Err(error) => {
+                        report(&error);
+                        self.index.not_written(&node, error.refusal());
+                    }
                 }
                 self.maps.ended(&node, failed, now);
             }
@@ -222,7 +256,18 @@ impl Term<'_> {
                         };
                         self.setting.metrics.trimmed.get_or_create(&word(why)).inc();
                         self.events.delete(&surplus.key);
+                        if surplus.why != Why::Expired {
+                            self.breaker.trimmed(namespace(&surplus.key), now);
+                        }
                     }
+                    Err(error) => report(&error),
+                }
+            }
+            Done::Breaker(before, result) => {
+                self.count("Breaker", result.as_ref().err());
+                self.breaker_doing = false;
+                match result {
+                    Ok(now) => self.breaker_wrote(&before, now),
                     Err(error) => report(&error),
                 }
             }

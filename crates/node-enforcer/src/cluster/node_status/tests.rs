@@ -26,7 +26,7 @@ fn status(facts: &Facts, problems: &[(&'static str, &str)], before: Option<&Drif
     let fixed = Fixed { version: "0.1.0".to_owned(), kernel: "6.12".to_owned() };
     let problems = problems.iter().map(|(about, problem)| (*about, (*problem).to_owned())).collect();
     let now = Time(at(i64::from(before.is_some()) * 60));
-    let status = status_of(&fixed, facts, &problems, 2, before, &now);
+    let status = status_of(&fixed, facts, &problems, Untold { lost: 2, suppressed: 3 }, before, &now);
     // The API server would take it.
     let mut node = DriftNode::new("node1", DriftNodeSpec::default());
     node.status = Some(status.clone());
@@ -41,10 +41,11 @@ fn told(status: &DriftNodeStatus) -> Vec<(&str, &str, &str)> {
 #[test]
 fn a_node_that_does_all() {
     let status = status(&facts(), &[], None);
-    assert_eq!(told(&status), [("Ready", "True", "Enforcing"), ("Degraded", "False", "AllHonoured")]);
+    let all = [("Ready", "True", "Enforcing"), ("Degraded", "False", "AllHonoured"), ("Reporting", "True", "AsAsked")];
+    assert_eq!(told(&status), all);
     assert_eq!(status.backend, Some(Backend::BpfLsm));
     assert_eq!(status.containers.unwrap().summary.as_deref(), Some("3/3"));
-    assert_eq!(status.events.unwrap().lost, 2);
+    assert_eq!(status.events, Some(NodeEvents { lost: 2, suppressed: 3 }));
     assert_eq!(status.policies.first().unwrap().violations, 9);
 }
 
@@ -75,7 +76,7 @@ fn each_fault_has_its_word() {
         let mut facts = facts();
         change(&mut facts);
         let status = status(&facts, problems, None);
-        let [(_, is_ready, reason), (_, is_degraded, _)] = told(&status)[..] else { panic!("{status:?}") };
+        let [(_, is_ready, reason), (_, is_degraded, _), _] = told(&status)[..] else { panic!("{status:?}") };
         assert_eq!((reason, is_degraded), (ready, degraded));
         assert_eq!(is_ready == "True", ready == "Enforcing");
     }
@@ -89,7 +90,7 @@ fn a_kernel_that_does_not_refuse_is_told_of() {
         ..Facts::default()
     };
     let status = status(&failed, &[], None);
-    assert_eq!(told(&status), [("Ready", "False", "SelfTestFailed"), ("Degraded", "True", "SelfTestFailed")]);
+    assert_eq!(told(&status)[..2], [("Ready", "False", "SelfTestFailed"), ("Degraded", "True", "SelfTestFailed")]);
     assert_eq!(
         (status.backend, status.backend_reason.as_deref()),
         (Some(Backend::None), Some("a dropped program ran"))
@@ -106,10 +107,20 @@ fn conditions_keep_their_time_until_they_change() {
     assert_eq!(first.conditions, second.conditions);
     assert!(!is_urgent(&first, &second));
     let third = status(&later, &[("rules", "refused")], Some(&second));
-    assert!(
-        third.conditions.iter().zip(&second.conditions).all(|(a, b)| a.last_transition_time != b.last_transition_time)
-    );
+    let moved: Vec<bool> = (third.conditions.iter().zip(&second.conditions))
+        .map(|(a, b)| a.last_transition_time != b.last_transition_time)
+        .collect();
+    assert_eq!(moved, [true, true, false]);
     assert!(is_urgent(&second, &third));
+}
+
+#[test]
+fn an_open_breaker_is_told_and_is_no_fault_of_enforcement() {
+    let open = status(&facts(), &[(BREAKER, "more come than the caps allow in payments")], None);
+    assert_eq!(told(&open)[0], ("Ready", "True", "Enforcing"));
+    assert_eq!(told(&open)[2], ("Reporting", "False", "BreakerOpen"));
+    assert!(open.conditions[2].message.contains("payments"));
+    assert!(is_urgent(&status(&facts(), &[], None), &open));
 }
 
 #[test]
