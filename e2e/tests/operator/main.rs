@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::needless_pass_by_value)] // Documents are made where they are passed.
 
+mod clock;
 mod doubling;
 mod faults;
 mod line;

@@ -30,7 +30,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Where the binary is that is built with these tests.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     // The one that is shipped, where its size counts.
     if let Some(path) = std::env::var_os("MOORING_OPERATOR") {
         return path.into();
