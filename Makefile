@@ -30,7 +30,7 @@ build: setup ## Build the enforcer, the operator, the rig and the guests' tests
 	cargo build --release -p mooring-operator
 	cargo build -p mooring-e2e --bins
 
-images: ## Build both images into target/images: make images TARGET=aarch64-unknown-linux-gnu
+images: ## Build both images into target/images
 	@./scripts/setup images $(TARGET)
 	cargo build --release --target $(TARGET) -p mooring-node-enforcer
 	cargo build --release --target $(TARGET) -p mooring-operator
