@@ -11,9 +11,13 @@ VM  := $(OUT)/debug/vm
 CLUSTER := $(OUT)/debug/cluster
 # What a guest is given, and what a cluster.
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
-BINARIES = $(OUT)/release/mooring-enforcer $(OUT)/release/mooring-operator
+# What the images are built for.
+TARGET  ?= x86_64-unknown-linux-gnu
+IMAGES  := target/images
+# Where they are pushed.
+REGISTRY ?=
 
-.PHONY: help setup build demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
+.PHONY: help setup build images push demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-chart test-needs test-operator test-agent fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,9 +30,19 @@ build: setup ## Build the enforcer, the operator, the rig and the guests' tests
 	cargo build --release -p mooring-operator
 	cargo build -p mooring-e2e --bins
 
-demo: build ## Show it all in a Kubernetes cluster: a policy applied, a pod's dropped binary refused
+images: ## Build both images into target/images
+	@./scripts/setup images $(TARGET)
+	cargo build --release --target $(TARGET) -p mooring-node-enforcer
+	cargo build --release --target $(TARGET) -p mooring-operator
+	@./scripts/images $(TARGET) $(IMAGES)
+
+push: ## Give both images to a registry: make push REGISTRY=registry.example.com/mooring
+	@./scripts/setup images $(TARGET)
+	@./scripts/push $(TARGET) $(IMAGES) "$(REGISTRY)"
+
+demo: build images ## Show it all in a Kubernetes cluster: a policy applied, a pod's dropped binary refused
 	@./scripts/setup cluster
-	@./scripts/demo $(CLUSTER) $(BINARIES)
+	@./scripts/demo $(CLUSTER) $(IMAGES)
 
 demo-standalone: build ## Without a cluster: a drifted binary refused in a real container on the newest kernel
 	@./scripts/demo-standalone $(VM) $(OUT)/release/mooring-enforcer
@@ -83,10 +97,10 @@ cluster-up: ## A Kubernetes cluster on this machine, with guests as nodes: make 
 	@cargo build -q -p mooring-e2e --bin cluster
 	@$(CLUSTER) up --nodes $(NODES) --kernel $(KERNEL)
 
-cluster-install: build ## Put the operator and the agent, as built now, into the cluster, or newer builds of them
-	@$(CLUSTER) install --enforcer $(word 1,$(BINARIES)) --operator $(word 2,$(BINARIES))
+cluster-install: build images ## Put the operator and the agent, as built now, into the cluster, or newer builds of them
+	@$(CLUSTER) install --images $(IMAGES)
 
-cluster-env: ## What a shell needs for kubectl: eval "$(make -s cluster-env)"
+cluster-env: ## What a shell needs for kubectl and Helm: eval "$(make -s cluster-env)"
 	@$(CLUSTER) env
 
 cluster-status: ## What of the cluster runs, and where its logs are
@@ -102,6 +116,14 @@ test-cluster: ## Test the cluster itself, kwok too
 test-api: ## What a real API server makes of the API: refusals, columns, admission, rights
 	@./scripts/setup cluster
 	cargo test -p mooring-e2e --test api -- --ignored
+
+test-chart: build images ## Test the chart and the images: installed, tried, upgraded and uninstalled in a cluster with a node
+	@./scripts/setup cluster
+	cargo test -p mooring-e2e --test chart -- --ignored --test-threads 1 --skip helm_3 --skip each_right
+
+test-needs: build images ## Take each right on the node away from the agent's pod, and see what breaks (ten minutes)
+	@./scripts/setup cluster
+	cargo test -p mooring-e2e --test chart -- --ignored --nocapture each_right
 
 test-operator: ## Test the operator against a control plane: one test by TEST=NAME
 	@./scripts/setup cluster

@@ -56,19 +56,34 @@ fn run() -> Result<bool, Box<dyn Error>> {
 /// Every generated file, with its content.
 fn files(root: &Path) -> Result<Vec<(PathBuf, String)>, Box<dyn Error>> {
     let mut files = Vec::new();
+    let chart = root.join("deploy/helm/mooring");
     for kind in Kind::ALL {
         let definition = kind.definition()?;
         let plural = kind.plural();
-        files.push((root.join(format!("deploy/crds/{GROUP}_{plural}.yaml")), yaml(&[&definition])?));
+        files.push((chart.join(format!("files/crds/{GROUP}_{plural}.yaml")), yaml(&[&kept(&definition)])?));
         let page = format!("docs/reference/{}.md", kind.as_str().to_lowercase());
         files.push((root.join(page), reference(kind, &definition)));
     }
     for manifest in access::manifests() {
         let objects: Vec<&Value> = manifest.objects.iter().collect();
-        files.push((root.join("deploy/manifests").join(manifest.file), yaml(&objects)?));
+        let mut template = yaml(&objects)?;
+        if template.contains("{{") {
+            return Err(format!("{}: Helm would take `{{{{` for its own", manifest.file).into());
+        }
+        if let Some(condition) = manifest.condition {
+            template = format!("{{{{- if .Values.{condition} }}}}\n{template}{{{{- end }}}}\n");
+        }
+        files.push((chart.join("templates").join(manifest.file), template));
     }
     files.push((root.join("docs/reference/rights.md"), access::reference()));
     Ok(files)
+}
+
+/// A definition that Helm does not delete with the release, for all policies would go with it.
+fn kept(definition: &Value) -> Value {
+    let mut definition = definition.clone();
+    definition["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
+    definition
 }
 
 /// Objects as one file.

@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mooring_node_enforcer::agent::{
-    Agent, AgentError, Files, Format, Options, Printer, Signals, Sink, Source, UnknownContainers,
+    Agent, AgentError, Ended, Files, Format, Options, Printer, Signals, Sink, Source, UnknownContainers,
 };
+use mooring_node_enforcer::canary;
 use mooring_node_enforcer::check::{self, child};
 use mooring_node_enforcer::cluster;
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
@@ -108,6 +110,15 @@ enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: AnswerFormat,
     },
+    /// Drops a copy of itself into its container and must be refused it; exit status 0 only when it was. `helm test` runs it.
+    Canary {
+        /// Where the copy is dropped.
+        #[arg(long, default_value = "/dropped-by-the-canary", value_name = "FILE")]
+        target: PathBuf,
+        /// How long it may take until it is refused.
+        #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+        seconds: u64,
+    },
     /// Takes every program and table down: nothing is enforced any more.
     Release {
         /// As for `run`.
@@ -153,6 +164,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain { container, policies, output } => {
             print_explanations(container.as_deref(), &policies, output)?;
         }
+        Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
         Command::SelfTest { pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
@@ -163,10 +175,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dyn Sink>) -> Result<(), AgentError> {
+fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dyn Sink>) -> Result<Ended, AgentError> {
     match Agent::start(options, signals, source, sink)? {
         Some(agent) => agent.run(),
-        None => Ok(()),
+        None => Ok(Ended::Asked),
     }
 }
 
@@ -176,6 +188,13 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
     };
     // Before any thread is made, so that none is ended by them.
     let signals = Signals::block().context("block signals")?;
+    let presence = cluster::Presence::begin(&place.state_dir);
+    if let Err(error) = &presence {
+        let folder = place.state_dir.display();
+        eprintln!(
+            "{folder}: {error}: a rollout may start this agent again for nothing; give it a folder there that it can write"
+        );
+    }
     let there = cluster::Options {
         kubeconfig: place.kubeconfig,
         node: node.clone(),
@@ -183,9 +202,9 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
         ready_file: place.ready_file,
     };
     let (source, sink, connection) = cluster::connect(there)?;
-    let options = Options { pin_dir, unknown_containers, node };
+    let options = Options { pin_dir: pin_dir.clone(), unknown_containers, node };
     // In a thread of its own: the first one stays in the container, because that is where `kubectl exec` and probes come to.
-    let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<()> {
+    let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<Ended> {
         cluster::host::enter()?;
         Ok(run(options, signals, Box::new(source), Box::new(sink))?)
     });
@@ -196,7 +215,21 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
         connection.tell_failure(&format!("{error:#}"), self_test_failed);
     }
     connection.end();
-    ended
+    if let (Ended::Relieved(signals), Ok(presence)) = (ended?, presence)
+        && is_enforced(pin_dir)?
+    {
+        eprintln!("standing by until this pod is deleted, or no other agent is here");
+        if !presence.stand_by(&signals).context("stand by")? {
+            bail!("the agent that had taken over is gone");
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything is in force, looked at from the host's file tree: this thread stays where it is.
+fn is_enforced(pin_dir: PathBuf) -> anyhow::Result<bool> {
+    let looked = thread::spawn(move || cluster::host::enter().map(|()| Pins::is_enforced(&pin_dir)));
+    Ok(looked.join().unwrap_or(Ok(false))?)
 }
 
 /// The file is the agent's word, the pins are the kernel's.

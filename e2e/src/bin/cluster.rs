@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use mooring_e2e::cluster::{Binaries, Cluster, Component, Error, Image, Node, NodeOptions, Options, write_image};
+use mooring_e2e::cluster::{
+    Cluster, Component, Error, HelmVersion, Image, Images, Node, NodeOptions, Options, write_image,
+};
 use mooring_e2e::vm::apt::Mirror;
 use mooring_e2e::vm::boot::Payload;
 use mooring_e2e::vm::kernels::Kernel;
@@ -45,12 +47,9 @@ enum Action {
     },
     /// Puts Mooring into the cluster, or newer builds of it, and waits until each node enforces.
     Install {
-        /// The agent's program, a static binary.
-        #[arg(long, value_name = "FILE")]
-        enforcer: PathBuf,
-        /// The operator's program, a static binary.
-        #[arg(long, value_name = "FILE")]
-        operator: PathBuf,
+        /// The folder with both images, as `make images` leaves them.
+        #[arg(long, value_name = "DIR")]
+        images: PathBuf,
     },
     /// Boots one more node.
     Node {
@@ -72,7 +71,7 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Prints what a shell needs for a kubectl of its own: eval "$(cluster env)".
+    /// Prints what a shell needs for kubectl and Helm: eval "$(cluster env)".
     Env,
     /// Prints the path of a kubeconfig: the administrator's, any user's, or a service account's.
     Kubeconfig {
@@ -159,10 +158,10 @@ fn main() -> ExitCode {
 fn act(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.action {
         Action::Up { nodes, no_wait, guests } => up(cli, *nodes, *no_wait, guests)?,
-        Action::Install { enforcer, operator } => {
-            let binaries = Binaries { enforcer: enforcer.clone(), operator: operator.clone() };
-            Cluster::open(&cli.dir)?.install(&binaries)?;
+        Action::Install { images } => {
+            Cluster::open(&cli.dir)?.install(&Images::in_folder(images))?;
             println!("\nMooring enforces on every node. What to type next:\n");
+            println!("    helm test mooring --namespace mooring-system --logs");
             println!("    kubectl get cdp,dn");
             println!("    kubectl apply -f deploy/examples/detect-everything.yaml");
             println!("    kubectl get driftevents -A");
@@ -174,7 +173,7 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
             let error = Cluster::open(&cli.dir)?.kubectl().command().args(arguments).exec();
             return Err(error).context("cannot run kubectl");
         }
-        Action::Env => environment(&Cluster::open(&cli.dir)?),
+        Action::Env => environment(&Cluster::open(&cli.dir)?)?,
         Action::Kubeconfig { user, groups, account, node } => {
             let cluster = Cluster::open(&cli.dir)?;
             let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
@@ -230,7 +229,7 @@ fn up(cli: &Cli, nodes: u32, no_wait: bool, guests: &Guests) -> anyhow::Result<(
     let rest = format!(" --dir {}", cli.dir.display());
     println!("\nThe cluster is up. What to type next:\n");
     if make {
-        println!("    eval \"$(make -s cluster-env)\"      # kubectl, in this shell, as the administrator");
+        println!("    eval \"$(make -s cluster-env)\"      # kubectl and helm, in this shell, as the administrator");
     } else {
         println!("    eval \"$({program} env{rest})\"");
     }
@@ -294,12 +293,16 @@ fn status(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn environment(cluster: &Cluster) {
-    let kubectl = cluster.kubectl();
+fn environment(cluster: &Cluster) -> anyhow::Result<()> {
+    let (kubectl, helm) = (cluster.kubectl(), cluster.helm(HelmVersion::Four)?);
     println!("export KUBECONFIG='{}'", kubectl.kubeconfig().display());
     println!("export KUBECACHEDIR='{}'", cluster.folder().join("kubectl-cache").display());
-    println!("export PATH='{}':\"$PATH\"", cluster.programs().display());
+    for name in ["CACHE", "CONFIG", "DATA"] {
+        println!("export HELM_{name}_HOME='{}'", cluster.folder().join("helm").display());
+    }
+    println!("export PATH='{}':'{}':\"$PATH\"", cluster.programs().display(), helm.folder().display());
     if io::stdout().is_terminal() {
         eprintln!("cluster: for a shell: eval \"$(cluster env)\"");
     }
+    Ok(())
 }

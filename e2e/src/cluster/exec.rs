@@ -41,11 +41,12 @@ impl Node {
         self.succeeded(command, self.exec(command)?)
     }
 
-    /// Imports an image from a tar file, an OCI archive or docker's; pods find it under the name in it.
+    /// Imports an image from a tar file, an OCI archive or docker's; pods find it under the name in it. The node need not be Ready yet.
     ///
     /// # Errors
     /// When the file cannot be read, or containerd refuses it.
     pub fn load(&self, image: &Path) -> Result<String> {
+        self.await_runtime()?;
         let mut file = fs::File::open(image).map_err(vm::Error::io("read", image))?;
         let command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
         self.succeeded(&command, self.exec_with(&command, &mut file, &mut std::io::sink())?)

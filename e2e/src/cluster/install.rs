@@ -1,52 +1,66 @@
-//! Mooring in a cluster: what `deploy/` holds, and builds of its programs as images.
+//! Mooring in a cluster: the chart of this checkout, and images as `make images` builds them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::Cluster;
 use super::daemon;
 use super::error::Result;
+use super::helm::{CHART, RELEASE, Version};
 use super::image::{Image, write_image};
 use super::node::Node;
 use crate::vm::boot::Payload;
 use crate::vm::cache::Cache;
 use crate::vm::progress::Step;
+use crate::vm::{self, process};
 
-/// What is applied, of this checkout.
-const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-/// What must be there before the programs.
-const API: [&str; 4] = ["crds", "manifests/00-namespaces.yaml", "manifests/rbac.yaml", "manifests/admission.yaml"];
-/// What runs the programs, by their names in `rollout`.
-const PROGRAMS: [(&str, &str); 2] = [
-    ("daemonset/mooring-enforcer", "manifests/enforcer.yaml"),
-    ("deployment/mooring-operator", "manifests/operator.yaml"),
-];
-/// Where they run.
-const NAMESPACE: &str = "mooring-system";
+/// What of the chart must be there before the programs.
+const API: [&str; 5] = ["namespace", "crds", "rbac", "people", "admission"];
+/// What runs the programs, by their names in `rollout`, and the value that is written on their pods.
+const PROGRAMS: [(&str, &str); 2] =
+    [("daemonset/mooring-enforcer", "agent"), ("deployment/mooring-operator", "operator")];
 /// How long anything may take on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// The programs that are put into a cluster, each a static binary.
+/// The images that are put into a cluster, each an OCI archive with the name that the chart gives it.
 #[derive(Debug)]
-pub struct Binaries {
-    /// The agent.
+pub struct Images {
+    /// The agent's.
     pub enforcer: PathBuf,
-    /// The operator.
+    /// The operator's.
     pub operator: PathBuf,
 }
 
+impl Images {
+    /// What `make images` left in a folder, for this machine's processor.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        let image = |name: &str| folder.join(format!("mooring-{name}-amd64.tar"));
+        Self { enforcer: image("enforcer"), operator: image("operator") }
+    }
+}
+
 impl Cluster {
-    /// Applies the resource definitions, namespaces, roles and admission policies, and waits until they are in force.
+    /// Applies what the chart has besides the programs, and waits until it is in force.
     ///
     /// # Errors
-    /// When the API server refuses one of them, or it does not come into force.
+    /// When the API server refuses some of it, or it does not come into force.
     pub fn install_api(&self) -> Result<()> {
         let kubectl = self.kubectl();
-        let mut apply = vec!["apply".to_owned()];
-        apply.extend(API.iter().map(|part| format!("--filename={DEPLOY}/{part}")));
-        kubectl.run(&apply.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let only: Vec<String> = API.iter().map(|part| format!("--show-only=templates/{part}.yaml")).collect();
+        let only: Vec<&str> = only.iter().map(String::as_str).collect();
+        let [_, namespace] = RELEASE;
+        kubectl.run(&["create", "namespace", namespace])?;
+        kubectl.apply(&self.helm(Version::Four)?.template(&only)?)?;
         kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=300s"])?;
-        // Admission policies come into force a moment after they were taken: then not even the administrator may write this.
+        self.await_admission()
+    }
+
+    /// Admission policies come into force a moment after they were taken.
+    fn await_admission(&self) -> Result<()> {
+        let kubectl = self.kubectl();
+        // Then not even the administrator may write this.
         let anyone = ["create", "configmap", "anyone", "--namespace=mooring-nodes", "--dry-run=server"];
         if daemon::wait(LIMIT, || kubectl.run(&anyone).is_err()) {
             return Ok(());
@@ -58,33 +72,29 @@ impl Cluster {
     ///
     /// # Errors
     /// When something is refused, or does not come to run.
-    pub fn install(&self, binaries: &Binaries) -> Result<()> {
-        let (kubectl, nodes) = (self.kubectl(), self.nodes()?);
-        let step = Step::begin("Mooring: resource definitions, roles, admission policies");
-        self.install_api()?;
-        step.done();
+    pub fn install(&self, images: &Images) -> Result<()> {
+        let (kubectl, helm, nodes) = (self.kubectl(), self.helm(Version::Four)?, self.nodes()?);
         for node in &nodes {
             let step = Step::begin(format!("{}: images of the agent and the operator", node.name()));
-            node.await_runtime()?;
-            node.load_program("enforcer", &binaries.enforcer)?;
-            node.load_program("operator", &binaries.operator)?;
+            node.load(&images.enforcer)?;
+            node.load(&images.operator)?;
             step.done();
         }
-        let step = Step::begin("Mooring: starting the agent on each node, and the operator");
-        for (name, manifest) in PROGRAMS {
-            let ours = ["get", name, "--namespace", NAMESPACE, "--ignore-not-found", "--output=name"];
-            let present = !kubectl.run(&ours)?.is_empty();
-            kubectl.run(&["apply", "--filename", &format!("{DEPLOY}/{manifest}")])?;
-            // The image's name is the same for every build.
-            if present {
-                kubectl.run(&["rollout", "restart", name, "--namespace", NAMESPACE])?;
-            }
+        let step = Step::begin("Mooring: the chart, and an agent on each node");
+        let [release, namespace] = RELEASE;
+        let mut upgrade = vec!["upgrade".to_owned(), "--install".to_owned(), release.to_owned(), CHART.to_owned()];
+        upgrade.extend(["--namespace".to_owned(), namespace.to_owned(), "--create-namespace".to_owned()]);
+        for ((_, values), image) in PROGRAMS.iter().zip([&images.enforcer, &images.operator]) {
+            let content = fs::read(image).map_err(vm::Error::io("read", image))?;
+            // An image's name is the same for every build: what its pods carry is not.
+            upgrade.push(format!("--set-string={values}.podAnnotations.build={}", process::sha256(&content)?));
         }
+        helm.run(&upgrade.iter().map(String::as_str).collect::<Vec<_>>())?;
         for node in &nodes {
             self.await_ready(node)?;
         }
         for (name, _) in PROGRAMS {
-            kubectl.run(&["rollout", "status", name, "--namespace", NAMESPACE, "--timeout=300s"])?;
+            kubectl.run(&["rollout", "status", name, "--namespace", namespace, "--timeout=300s"])?;
         }
         // An agent's pod is Ready before its rules are in force.
         for node in &nodes {
@@ -99,7 +109,8 @@ impl Cluster {
 }
 
 impl Node {
-    /// Gives the node one of Mooring's programs, as the image that the manifests name: `enforcer` or `operator`.
+    /// Gives the node one of Mooring's programs, `enforcer` or `operator`, as the image that the chart names: what is tested need not
+    /// have been made an image first.
     ///
     /// # Errors
     /// When the program cannot be read, or containerd refuses the image.
@@ -108,14 +119,17 @@ impl Node {
         let tar = scratch.path().join("image.tar");
         let inside = format!("/mooring-{name}");
         let entrypoint = [inside.clone()];
-        let image =
-            Image { name: &format!("docker.io/mooring/{name}:dev"), entrypoint: &entrypoint, ..Image::default() };
+        let image = Image {
+            name: &format!("docker.io/mooring/{name}:{}", env!("CARGO_PKG_VERSION")),
+            entrypoint: &entrypoint,
+            ..Image::default()
+        };
         write_image(&tar, &image, &[Payload { file: program.to_owned(), path: inside }])?;
         self.load(&tar).map(drop)
     }
 
     /// Waits until it takes images, which it does before it is Ready.
-    fn await_runtime(&self) -> Result<()> {
+    pub(super) fn await_runtime(&self) -> Result<()> {
         // It makes its socket when it is ready; the guest itself looks, since each command here costs it more.
         let look = "until [ -S /run/containerd/containerd.sock ]; do busybox usleep 200000; done";
         let answers = || self.run(&["timeout", "60", "bash", "-c", look]).is_ok();

@@ -1,11 +1,11 @@
 //! A real pod, started by a real kubelet, is refused its dropped binary.
 
-use mooring_e2e::cluster::{Cluster, Component, Kubectl, Node, NodeOptions, Request};
+use mooring_e2e::cluster::{Cluster, Component, HelmVersion, Kubectl, Node, NodeOptions, Request};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use crate::played::nothing_denied;
-use crate::rig::{condition, enforcer, eventually, hand, hand_data, operator, repository, start};
+use crate::rig::{condition, enforcer, eventually, hand, hand_data, operator, start};
 
 fn sleeper(admin: &Kubectl, namespace: &str, labels: &serde_json::Value) {
     let of = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -80,7 +80,8 @@ fn line(cluster: &Cluster, node: &Node) {
         "actions": {"prevent": true},
     });
     // Its pod runs, and is not Ready before it has rules to bring into force.
-    admin.run(&["apply", "-f", &repository("deploy/manifests/enforcer.yaml")]).unwrap();
+    let helm = cluster.helm(HelmVersion::Four).unwrap();
+    admin.apply(&helm.template(&["--show-only=templates/agent-daemonset.yaml"]).unwrap()).unwrap();
     eventually("an agent without rules", || {
         condition(&admin, "node1", "Ready")
             .is_some_and(|(status, reason, _)| status == "False" && reason == "NoConfigMap")
@@ -152,9 +153,12 @@ fn line(cluster: &Cluster, node: &Node) {
     admin
         .run(&["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=180s"])
         .unwrap();
-    let logs = "cat /var/log/pods/mooring-system_*/enforcer/*";
-    let logs = node.run(&["sh", "-c", logs]).unwrap();
-    assert_eq!(logs.matches("taken over").count(), 0, "the old pod ends before the new one begins:\n{logs}");
+    let label = ["-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer"];
+    eventually("the old agent's end", || {
+        admin.run(&[&["get", "pods", "-o", "name"], &label[..]].concat()).is_ok_and(|names| names.lines().count() == 1)
+    });
+    let logs = admin.run(&[&["logs", "--tail=-1"], &label[..]].concat()).unwrap();
+    assert!(logs.contains("enforcing:") && !logs.contains("taken over"), "the old one stands by:\n{logs}");
     assert!(!logs.contains("no runtime knows"), "{logs}");
     assert!(drop_and_run(&admin, "payments").is_err());
 

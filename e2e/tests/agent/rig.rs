@@ -1,6 +1,6 @@
 //! The cluster, and what the tests make and look at.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,6 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(begun.elapsed() < LIMIT, "{what} did not come about");
         thread::sleep(Duration::from_millis(200));
     }
-}
-
-pub fn repository(relative: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative).to_str().unwrap().to_owned()
 }
 
 /// What `made_by` builds beside these tests, by its path from their profile's folder.

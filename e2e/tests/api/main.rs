@@ -6,6 +6,7 @@
 mod admission;
 #[path = "../../../crates/crd/tests/cases/mod.rs"]
 mod cases;
+mod chart;
 mod printing;
 mod refusals;
 mod rights;

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use mooring_e2e::cluster::{Cluster, Kubectl, Node, NodeOptions, Request};
+use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node, NodeOptions, Request};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use crate::found;
-use crate::rig::{built, condition, enforcer, eventually, hand, operator, repository, start};
+use crate::rig::{built, condition, enforcer, eventually, hand, operator, start};
 
 const EDITS: usize = 20;
 const FLOOD: Duration = Duration::from_mins(1);
@@ -68,7 +68,8 @@ fn begin() -> (Cluster, Node, Child) {
     node.load_program("enforcer", &enforcer()).unwrap();
     let operator = start_operator(&cluster);
     admin.apply(&policy("w0")).unwrap();
-    admin.run(&["apply", "-f", &repository("deploy/manifests/enforcer.yaml")]).unwrap();
+    let helm = cluster.helm(HelmVersion::Four).unwrap();
+    admin.apply(&helm.template(&["--show-only=templates/agent-daemonset.yaml"]).unwrap()).unwrap();
     let rollout = ["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=300s"];
     admin.run(&rollout).unwrap();
     (cluster, node, operator)

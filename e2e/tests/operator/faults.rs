@@ -125,7 +125,7 @@ fn what_is_edited_or_deleted_by_hand_is_repaired_and_told() {
     assert_eq!(rig.map("n2").unwrap()["data"], json!({"theirs": "yes"}));
     rig.kubectl.run(&["delete", "configmap", "n2", "-n", "mooring-nodes"]).unwrap();
     rig.await_policies("n2", &["p"]);
-    rig.kubectl.run(&["apply", "-f", &repository("deploy/manifests/admission.yaml")]).unwrap();
+    rig.kubectl.run(&["apply", "-f", &repository("deploy/helm/mooring/templates/admission.yaml")]).unwrap();
     assert_eq!(operator.end(), Some(0));
 }
 

@@ -5,12 +5,13 @@
 
 pub mod admission;
 pub mod grants;
+pub mod people;
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-/// The namespace of the operator and the agents.
+/// The namespace of the operator and the agents, and of the chart's release.
 pub const SYSTEM_NAMESPACE: &str = "mooring-system";
 /// The namespace of the nodes' `ConfigMap`s, and of nothing else.
 pub const NODES_NAMESPACE: &str = "mooring-nodes";
@@ -57,11 +58,13 @@ impl Binary {
     }
 }
 
-/// A manifest of `deploy/manifests`: its file's name and its objects, in the order in which they must be made.
+/// A template of the chart, `deploy/helm/mooring/templates`: its file's name and its objects, none of which has a value to be filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// The file's name.
     pub file: &'static str,
+    /// The value without which they are left out.
+    pub condition: Option<&'static str>,
     /// Its objects.
     pub objects: Vec<Value>,
 }
@@ -70,22 +73,19 @@ pub struct Manifest {
 #[must_use]
 pub fn manifests() -> Vec<Manifest> {
     vec![
-        // kubectl takes a folder's files by name, and everything else is in a namespace.
-        Manifest { file: "00-namespaces.yaml", objects: namespaces() },
-        Manifest { file: "admission.yaml", objects: admission::objects() },
-        Manifest { file: "rbac.yaml", objects: grants::objects() },
+        Manifest { file: "namespace.yaml", condition: None, objects: vec![nodes_namespace()] },
+        Manifest { file: "admission.yaml", condition: None, objects: admission::objects() },
+        Manifest { file: "people.yaml", condition: Some("roles.aggregate"), objects: people::objects() },
+        Manifest { file: "rbac.yaml", condition: None, objects: grants::objects() },
     ]
 }
 
-fn namespaces() -> Vec<Value> {
-    // The agent needs the host; nothing at all runs beside the ConfigMaps.
-    [(SYSTEM_NAMESPACE, "privileged"), (NODES_NAMESPACE, "restricted")]
-        .map(|(name, level)| {
-            let mut labels = labels();
-            labels["pod-security.kubernetes.io/enforce"] = json!(level);
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        })
-        .into()
+/// The other namespace is the release's, which Helm makes.
+fn nodes_namespace() -> Value {
+    let mut labels = labels();
+    // Nothing at all runs beside the ConfigMaps.
+    labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NODES_NAMESPACE, "labels": labels}})
 }
 
 /// The labels of every object.
@@ -97,8 +97,8 @@ fn labels() -> Value {
 #[must_use]
 pub fn reference() -> String {
     let mut text = "<!-- Generated from crates/crd by `make gen`: edit src/access there. -->\n\n# Rights\n\n\
-         What the binaries may do with the API server, and nothing else: `deploy/manifests/rbac.yaml`. Where it says \
-         (admission), `deploy/manifests/admission.yaml` holds an agent to its own node, by the node that is bound into its \
+         What the binaries may do with the API server, and nothing else: `rbac.yaml` of the chart's templates. Where it says \
+         (admission), `admission.yaml` there holds an agent to its own node, by the node that is bound into its \
          token; and in `mooring-nodes` only the operator writes ConfigMaps.\n"
         .to_owned();
     for binary in Binary::ALL {
@@ -116,5 +116,6 @@ pub fn reference() -> String {
             let _ = writeln!(text, "| {what} | {place} | {verbs} | {} |", grant.why);
         }
     }
+    text.push_str(&people::reference());
     text
 }

@@ -24,7 +24,7 @@ pub use facts::{Facts, PolicyFacts};
 pub use membership::{Labels, PodLabels, Surroundings};
 pub use output::Format;
 pub use reporter::violation_of;
-pub use run::{Agent, AgentError, Options, UnknownContainers};
+pub use run::{Agent, AgentError, Ended, Options, UnknownContainers};
 pub use signals::Signals;
 pub use sink::{Printer, Sink};
 pub use source::{Changes, Files, Rules, Source};

@@ -94,6 +94,15 @@ pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -
     move |error| AgentError::System { what, source: error.into() }
 }
 
+/// How an agent ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By a signal.
+    Asked,
+    /// It is no longer in force: another one has taken over, or enforcement was released.
+    Relieved(Signals),
+}
+
 /// The running agent.
 pub struct Agent {
     options: Options,
@@ -195,7 +204,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the loop itself cannot go on.
-    pub fn run(mut self) -> Result<(), AgentError> {
+    pub fn run(mut self) -> Result<Ended, AgentError> {
         let records: Queue<Record> = Queue::default();
         let lifecycle: Queue<Lifecycle> = Queue::default();
         let ring = rings(&self.kernel, &records, &lifecycle)?;
@@ -205,7 +214,7 @@ impl Agent {
             // The ring buffers have one reader: whoever is in force.
             if !self.kernel.is_in_force()? {
                 eprintln!("ending: another enforcer has taken over, or enforcement was released");
-                return Ok(());
+                return Ok(Ended::Relieved(self.signals));
             }
             drop(ring.consume());
             let happened: Vec<_> = lifecycle.borrow_mut().drain(..).collect();
@@ -234,7 +243,7 @@ impl Agent {
             }
             self.tell_state(ends);
             if ends {
-                return Ok(());
+                return Ok(Ended::Asked);
             }
         }
     }

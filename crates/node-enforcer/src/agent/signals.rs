@@ -24,7 +24,7 @@ impl Signals {
     }
 
     /// Whether one has come since.
-    pub(super) fn asked_to_end(&self) -> io::Result<bool> {
+    pub(crate) fn asked_to_end(&self) -> io::Result<bool> {
         Ok(self.0.read_signal()?.is_some())
     }
 }

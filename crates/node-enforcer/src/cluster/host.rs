@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 /// Why the host's file tree cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}; give the agent's pod hostPID and privileged, as deploy/manifests/enforcer.yaml does")]
+#[error("{what}: {source}; give the agent's pod hostPID and the capabilities that deploy/helm/mooring gives it")]
 pub struct HostError {
     what: &'static str,
     source: io::Error,

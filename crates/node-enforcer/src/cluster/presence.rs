@@ -1,0 +1,87 @@
+//! Which agents run on this node, for one that another has taken over from: a rollout starts the new one beside the old one, and
+//! the kubelet would start an old one that ended again, which would take over in turn.
+//!
+//! Whoever runs holds a shared lock on the state folder, which is the node's. The kernel gives it back however a process ends.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::agent::Signals;
+
+/// How often it is looked, in milliseconds.
+const LOOK: u16 = 2000;
+
+/// This agent's presence, until it is dropped.
+#[derive(Debug)]
+pub struct Presence(Flock<File>);
+
+impl Presence {
+    /// # Errors
+    /// When the state folder cannot be made or locked.
+    pub fn begin(state_dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(state_dir)?;
+        lock(File::open(state_dir)?, FlockArg::LockShared).map(Self)
+    }
+
+    /// Waits, for this agent no longer counts, until a signal asks to end (true) or no other agent is there (false).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn stand_by(self, signals: &Signals) -> io::Result<bool> {
+        let mut folder = self.0.unlock().map_err(|(_, error)| io::Error::from(error))?;
+        loop {
+            let mut polled = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, PollTimeout::from(LOOK)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if signals.asked_to_end()? {
+                return Ok(true);
+            }
+            // Held for a moment only, by one that ends right after: whoever begins meanwhile waits for it.
+            folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+                Ok(_) => return Ok(false),
+                Err((folder, Errno::EWOULDBLOCK)) => folder,
+                Err((_, error)) => return Err(error.into()),
+            };
+        }
+    }
+}
+
+fn lock(mut file: File, how: FlockArg) -> io::Result<Flock<File>> {
+    loop {
+        file = match Flock::lock(file, how) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EINTR)) => file,
+            Err((_, error)) => return Err(error.into()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::scratch::Scratch;
+
+    #[test]
+    fn whoever_stands_by_does_so_until_nobody_else_is_there() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("made/by/it");
+        let (old, new) = (Presence::begin(&folder).unwrap(), Presence::begin(&folder).unwrap());
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let signals = Signals::block().unwrap();
+            ended.send(old.stand_by(&signals).unwrap()).unwrap();
+        });
+        let twice = std::time::Duration::from_millis(u64::from(LOOK) * 2 + 500);
+        assert!(has_ended.recv_timeout(twice).is_err(), "the new one is there");
+        drop(new);
+        assert!(!has_ended.recv().unwrap());
+    }
+}

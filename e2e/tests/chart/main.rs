@@ -1,0 +1,163 @@
+//! The chart and the images in a cluster with a real node: installed, tried, upgraded, rolled back and uninstalled.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod images;
+mod needs;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::cluster::{CHART, Cluster, Helm, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
+use serde_json::json;
+
+/// How long anything may take on a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_mins(10);
+
+#[track_caller]
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn repository(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative)
+}
+
+/// What `make images` built.
+fn images() -> Images {
+    let images = Images::in_folder(&repository("target/images"));
+    assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
+    images
+}
+
+/// A cluster with a node that has both images.
+fn cluster_with_node() -> (Cluster, Node) {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let node = cluster.start_node(&NodeOptions::new("node1", "6.12".parse().unwrap())).unwrap();
+    let Images { enforcer, operator } = images();
+    node.load(&enforcer).unwrap();
+    node.load(&operator).unwrap();
+    cluster.await_ready(&node).unwrap();
+    (cluster, node)
+}
+
+/// Says what there was to be seen, when a test fails.
+fn told(cluster: &Cluster, test: impl FnOnce()) {
+    let Err(failed) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) else { return };
+    for ask in [
+        &["get", "pods", "-A", "-o", "wide"][..],
+        &["describe", "pods", "-n", "mooring-system"],
+        &["logs", "-n", "mooring-system", "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail=50"],
+        &["get", "cdp,driftnodes", "-o", "yaml"],
+    ] {
+        eprintln!("{ask:?}\n{}", cluster.kubectl().run(ask).unwrap_or_else(|error| error.to_string()));
+    }
+    std::panic::resume_unwind(failed);
+}
+
+const INSTALL: [&str; 8] =
+    ["install", "mooring", CHART, "--namespace", "mooring-system", "--create-namespace", "--wait", "--timeout=15m"];
+
+fn upgrade(helm: &Helm, values: &[&str]) {
+    let mut arguments = vec!["upgrade", "mooring", CHART, "--namespace", "mooring-system", "--wait", "--timeout=15m"];
+    arguments.extend(values);
+    helm.run(&arguments).unwrap();
+}
+
+/// A pod that has a copy of its image's busybox, and tries to run it, over and over, once there is a policy against it.
+fn web(admin: &Kubectl) {
+    admin.run(&["create", "namespace", "shop"]).unwrap();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": [
+        {"name": "web", "image": "docker.io/library/busybox:test", "command": ["sh", "-c", "cp /bin/busybox /tmp/dropped; exec sleep 100000"]},
+    ]}});
+    eventually("the namespace's service account", || admin.apply(&pod.to_string()).is_ok());
+    admin.run(&["wait", "--for=condition=Ready", "pod/web", "-n", "shop", "--timeout=600s"]).unwrap();
+}
+
+fn in_web(admin: &Kubectl, script: &str) -> Result<String, String> {
+    admin.run(&["exec", "web", "-n", "shop", "--", "sh", "-c", script]).map_err(|error| error.to_string())
+}
+
+fn agent(admin: &Kubectl) -> String {
+    admin
+        .run(&["get", "pods", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "-o", "name"])
+        .unwrap()
+}
+
+fn from_install_to_uninstall(version: HelmVersion) {
+    let (cluster, node) = cluster_with_node();
+    let (admin, helm) = (cluster.kubectl(), cluster.helm(version).unwrap());
+    told(&cluster, || {
+        let notes = helm.run(&INSTALL).unwrap();
+        assert!(notes.contains("helm test mooring --namespace mooring-system --logs"), "{notes}");
+        assert!(!notes.contains("pod-security"), "{notes}");
+        let tested =
+            helm.run(&["test", "mooring", "--namespace", "mooring-system", "--logs", "--timeout=15m"]).unwrap();
+        assert!(tested.contains("refused: /dropped-by-the-canary was dropped and did not run"), "{tested}");
+        eventually("the canary's DriftEvent", || {
+            admin
+                .run(&["get", "driftevents", "-n", "mooring-system"])
+                .is_ok_and(|text| text.contains("/dropped-by-the-canary"))
+        });
+        assert!(admin.run(&["get", "cdp", "-o", "name"]).unwrap().is_empty(), "the canary's policy is gone");
+
+        // A new agent begins beside the old one. Nothing runs meanwhile that did not before, and what did still does.
+        web(&admin);
+        let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
+            "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
+        admin.apply(&policy.to_string()).unwrap();
+        eventually("a refusal", || in_web(&admin, "/tmp/dropped true").is_err());
+        let loops = "(while :; do /tmp/dropped true && echo ran >>/tmp/ran; /bin/busybox true || echo failed >>/tmp/ran; done) </dev/null >/dev/null 2>&1 &";
+        in_web(&admin, loops).unwrap();
+        let before = agent(&admin);
+        upgrade(&helm, &["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"]);
+        eventually("one agent, and a new one", || agent(&admin).lines().count() == 1 && agent(&admin) != before);
+        helm.run(&["rollback", "mooring", "1", "--namespace", "mooring-system", "--wait", "--timeout=15m"]).unwrap();
+        eventually("one agent", || agent(&admin).lines().count() == 1);
+        assert_eq!(in_web(&admin, "cat /tmp/ran 2>/dev/null; true").unwrap(), "");
+        assert!(in_web(&admin, "/tmp/dropped true").is_err());
+        // None was started again, as an old one is that ends before its pod is deleted.
+        let pods = admin.json(&["get", "pods", "-n", "mooring-system"]).unwrap();
+        for pod in pods["items"].as_array().unwrap() {
+            for container in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+                assert_eq!(container["restartCount"], 0, "{pod}");
+            }
+        }
+
+        let away = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "DriftNode", "metadata": {"name": "away"}, "spec": {}});
+        admin.apply(&away.to_string()).unwrap();
+        let uninstall = ["uninstall", "mooring", "--namespace", "mooring-system", "--wait", "--timeout=15m"];
+        assert!(helm.run(&uninstall).is_err(), "a node that does not answer");
+        assert!(in_web(&admin, "/tmp/dropped true").is_err(), "all of it goes on");
+        admin.run(&["delete", "driftnode", "away"]).unwrap();
+        let said = helm.run(&uninstall).unwrap();
+        if version == HelmVersion::Four {
+            assert!(said.contains("nothing is enforced any more on any of the 1 nodes"), "{said}");
+        }
+        for gone in ["clusterroles", "validatingadmissionpolicies", "clusterrolebindings"] {
+            let left = admin.run(&["get", gone, "-o", "name"]).unwrap();
+            assert!(!left.contains("mooring"), "{left}");
+        }
+        let policies = admin.run(&["get", "cdp", "-o", "name"]).unwrap();
+        assert_eq!(policies, "containerdriftpolicy.mooring.dev/all\n", "policies are kept");
+        in_web(&admin, "/tmp/dropped true").unwrap();
+        let left = node.run(&["sh", "-c", "ls -A /sys/fs/bpf /var/lib/mooring"]).unwrap();
+        assert_eq!(left.trim(), "/sys/fs/bpf:\n\n/var/lib/mooring:", "{left}");
+    });
+}
+
+#[test]
+#[ignore = "boots a guest: make test-chart"]
+fn with_helm_4() {
+    from_install_to_uninstall(HelmVersion::Four);
+}
+
+#[test]
+#[ignore = "builds Helm 3 and boots a guest: make soak"]
+fn with_helm_3() {
+    from_install_to_uninstall(HelmVersion::Three);
+}
