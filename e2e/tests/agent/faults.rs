@@ -92,7 +92,7 @@ fn written_again(admin: &Kubectl, operator: &Kubectl, agent: &Loop) {
 }
 
 /// The revision of the rules in a state folder.
-fn kept(folder: &Path) -> Option<u64> {
+pub fn kept(folder: &Path) -> Option<u64> {
     let file: Value = serde_json::from_str(&fs::read_to_string(folder.join("rules.json")).ok()?).ok()?;
     let policies: Value = serde_json::from_str(file["policies.json"].as_str()?).ok()?;
     policies["revision"].as_u64()
