@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use mooring_e2e::cluster::Kubectl;
 use serde_json::json;
 
 /// The collection that the agent's rules are in.
 const RULES: &str = "/api/v1/namespaces/mooring-nodes/configmaps";
+/// When a line of a watch comes again.
+const AGAIN: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 struct Faults {
@@ -158,18 +161,20 @@ fn pass(mut client: &TcpStream, upstream: u16, faults: &Mutex<Faults>) -> io::Re
         if answers.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let mut faults = faults.lock().unwrap();
-        if is_rules && line.contains("\"ERROR\"") {
-            faults.told.push(line.clone());
-        }
-        before.insert(0, line.clone());
         client.write_all(line.as_bytes())?;
-        if faults.repeats {
-            let again = if is_rules { before.len() } else { 1 };
-            faults.outdated += again - 1;
-            for line in &before[..again] {
-                client.write_all(line.as_bytes())?;
-            }
+        if is_rules && line.contains("\"ERROR\"") {
+            faults.lock().unwrap().told.push(line.clone());
+        }
+        before.insert(0, line);
+        if !faults.lock().unwrap().repeats {
+            continue;
+        }
+        let again = if is_rules { before.len() } else { 1 };
+        faults.lock().unwrap().outdated += again - 1;
+        // The first has been heard by then: what comes at once is one to the agent, too.
+        thread::sleep(AGAIN);
+        for line in &before[..again] {
+            client.write_all(line.as_bytes())?;
         }
     }
 }

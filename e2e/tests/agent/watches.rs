@@ -72,7 +72,7 @@ fn repeated(admin: &Kubectl, operator: &Kubectl, relay: &Relay, agent: &Loop) {
     };
     let pods = [uid("first"), uid("second")];
     eventually("the pods", || pods.iter().all(|pod| agent.heard_of("pods", pod)));
-    // What was said again is no news.
+    // What was said again is no news. The second came after the first had come again.
     assert_eq!(agent.times_heard_of("pods", &pods[0]), 1);
     assert!(relay.outdated() >= 3, "{}", relay.outdated());
     assert!(agent.given().is_sorted(), "{:?}", agent.given());
