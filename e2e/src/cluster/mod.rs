@@ -15,6 +15,7 @@ mod image;
 mod install;
 mod kubectl;
 mod kwok;
+mod newer;
 mod node;
 mod programs;
 mod users;
