@@ -13,7 +13,7 @@ CLUSTER := $(OUT)/debug/cluster
 PAYLOAD = --payload $(OUT)/debug/guest:/usr/local/bin/guest --payload $(OUT)/release/mooring-enforcer:/usr/local/bin/mooring-enforcer
 BINARIES = $(OUT)/release/mooring-enforcer $(OUT)/release/mooring-operator
 
-.PHONY: help setup build demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent fmt clean
+.PHONY: help setup build demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-operator test-agent test-pods fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -112,6 +112,10 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	@./scripts/setup cluster
 	cargo build -p mooring-node-enforcer --example api
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
+
+test-pods: build ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it
+	@./scripts/setup cluster
+	$(if $(SOAK),MOORING_SOAK=1) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down
