@@ -17,7 +17,7 @@ IMAGES  := target/images
 # Where they are pushed.
 REGISTRY ?=
 
-.PHONY: help setup build images push demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-chart test-needs test-operator test-agent fmt clean
+.PHONY: help setup build images push demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-chart test-needs test-operator test-agent test-pods fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -134,6 +134,10 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	@./scripts/setup cluster
 	cargo build -p mooring-node-enforcer --example api
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
+
+test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it
+	@./scripts/setup cluster
+	$(if $(SOAK),MOORING_SOAK=1) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

@@ -140,6 +140,9 @@ struct Guests {
     /// An image to load once the node is up; may be repeated.
     #[arg(long = "image", value_name = "TAR")]
     images: Vec<PathBuf>,
+    /// A newer containerd and runc than the guests' own, for user namespaces of pods and image volumes.
+    #[arg(long)]
+    newer_runtime: bool,
     /// Keep what is written below /var/lib when it is switched off.
     #[arg(long)]
     keeps_disk: bool,
@@ -254,8 +257,12 @@ fn start(cluster: &Cluster, names: &[String], wait: bool, guest: &Guests) -> any
     let mut nodes = Vec::new();
     for name in names {
         let step = Step::begin(format!("{name}: booting with kernel {}", guest.kernel.name));
-        let options =
-            NodeOptions { memory: guest.memory, keeps_disk: guest.keeps_disk, ..NodeOptions::new(name, guest.kernel) };
+        let options = NodeOptions {
+            memory: guest.memory,
+            newer_runtime: guest.newer_runtime,
+            keeps_disk: guest.keeps_disk,
+            ..NodeOptions::new(name, guest.kernel)
+        };
         nodes.push(cluster.start_node(&options)?);
         step.done();
     }

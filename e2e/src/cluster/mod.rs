@@ -16,6 +16,7 @@ mod image;
 mod install;
 mod kubectl;
 mod kwok;
+mod newer;
 mod node;
 mod programs;
 mod users;

@@ -18,6 +18,7 @@ use super::control::{self, Cluster};
 use super::daemon::{self, Daemon};
 use super::disk;
 use super::error::{Error, Result};
+use super::newer;
 use super::users::kubeconfig;
 use crate::vm::boot::{self, Job, Payload};
 use crate::vm::kernels::{self, Cached, Kernel};
@@ -52,6 +53,8 @@ pub struct NodeOptions {
     pub labels: BTreeMap<String, String>,
     /// Files that are carried in.
     pub payload: Vec<Payload>,
+    /// Whether it has a newer containerd and runc than the guests' own.
+    pub newer_runtime: bool,
     /// Whether what it writes below `/var/lib` survives its being switched off; costs a copy of a disk.
     pub keeps_disk: bool,
 }
@@ -67,6 +70,7 @@ impl NodeOptions {
             lsm: Some(LSM_WITH_BPF.to_owned()),
             labels: BTreeMap::new(),
             payload: Vec::new(),
+            newer_runtime: false,
             keeps_disk: false,
         }
     }
@@ -206,6 +210,9 @@ impl Cluster {
             ("kubeconfig", "/etc/kubernetes", kubeconfig(&address, &inside("ca.crt"), &user.credentials())),
         ];
         let mut payload = options.payload.clone();
+        if options.newer_runtime {
+            payload.extend(newer::ensure(&self.cache, &|| self.mirror())?);
+        }
         for (file, folder, text) in texts {
             let path = node.folder.join(file);
             fs::write(&path, text).map_err(vm::Error::io("write", &path))?;

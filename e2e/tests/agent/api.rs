@@ -158,7 +158,9 @@ fn every_right_is_used(cluster: &Cluster) {
     for grant in GRANTS.iter().filter(|grant| grant.binary == Binary::Enforcer) {
         for verb in grant.verbs {
             let is_it = |request: &mooring_e2e::cluster::Request| {
+                // What was refused was of no use.
                 request.user.ends_with(":mooring-enforcer")
+                    && (200..300).contains(&request.code)
                     && (&request.verb, request.group.as_str(), request.resource.as_str())
                         == (&(*verb).to_owned(), grant.group, grant.resource)
             };

@@ -5,4 +5,6 @@ mod api;
 mod faults;
 mod line;
 mod played;
+mod relay;
 mod rig;
+mod watches;

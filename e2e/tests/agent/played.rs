@@ -103,11 +103,12 @@ impl Loop {
     }
 
     pub fn heard_of(&self, what: &str, name: &str) -> bool {
-        self.said
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|line| line[what].as_array().is_some_and(|names| names.contains(&json!(name))))
+        self.times_heard_of(what, name) > 0
+    }
+
+    pub fn times_heard_of(&self, what: &str, name: &str) -> usize {
+        let said = self.said.lock().unwrap();
+        said.iter().filter(|line| line[what].as_array().is_some_and(|names| names.contains(&json!(name)))).count()
     }
 
     /// KiB that belong to no file.

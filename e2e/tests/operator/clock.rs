@@ -12,7 +12,7 @@ use super::retention::event;
 use super::rig::{eventually, program};
 
 /// Longer than an operator takes to look which events have expired.
-const LOOKED: Duration = Duration::from_secs(35);
+const LOOKED: Duration = Duration::from_secs(12);
 
 #[test]
 #[ignore = "boots a guest: make test-operator"]

@@ -248,13 +248,14 @@ impl Agent {
         }
     }
 
-    fn release(mut self) -> Result<(), AgentError> {
+    fn release(mut self) -> Result<Ended, AgentError> {
         self.reporter.turn(&self.kernel, &self.roster, true)?;
         let Self { options, signals, mut source, reporter, kernel, .. } = self;
         let mut sink = reporter.into_sink();
         // Unpinned links last as long as somebody holds them.
         drop(kernel);
-        stay_released(source.as_mut(), sink.as_mut(), &signals, &options.pin_dir)
+        stay_released(source.as_mut(), sink.as_mut(), &signals, &options.pin_dir)?;
+        Ok(Ended::Asked)
     }
 
     /// True: a signal asks to end.

@@ -31,6 +31,7 @@ pub use finder::{Finder, FinderConfig};
 pub use located::{identity_of, namespace_number};
 pub use mountinfo::{MountEntry, mounts_of};
 pub use places::Places;
+pub(crate) use volumes::name_in_pod;
 
 /// Who made the container, as far as its bundle tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

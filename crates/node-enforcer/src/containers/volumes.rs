@@ -117,6 +117,19 @@ fn kubelet_kind(source: &Path, parts: &[&str], host_root: &Path) -> Option<Strin
     Some(kind)
 }
 
+/// What a pod's spec calls the volume whose files lie at `source`; of a persistent volume its own name. None where the kubelet's
+/// folders do not tell: of a hostPath and an image.
+pub(crate) fn name_in_pod(source: &Path) -> Option<String> {
+    let parts: Vec<&str> = source.iter().filter_map(|part| part.to_str()).collect();
+    let pods = parts.windows(2).position(|pair| matches!(pair, ["kubelet", "pods"]))? + 1;
+    let name = match *parts.get(pods + 2)? {
+        "volumes" => parts.get(pods + 4),
+        "volume-subpaths" => parts.get(pods + 3),
+        _ => None,
+    };
+    name.map(|name| (*name).to_owned())
+}
+
 /// The API's name of a volume made by a kubelet's plugin.
 fn plugin_kind(folder: &str, volume: &str) -> String {
     let plugin = folder.rsplit('~').next().unwrap_or(folder);
@@ -130,4 +143,23 @@ fn plugin_kind(folder: &str, volume: &str) -> String {
         plugin => plugin,
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod naming {
+    use super::*;
+
+    #[test]
+    fn a_volumes_name_is_the_one_in_the_pods_spec() {
+        let pod = "/var/lib/kubelet/pods/4f1c";
+        for (source, name) in [
+            (format!("{pod}/volumes/kubernetes.io~empty-dir/work"), Some("work")),
+            (format!("{pod}/volume-subpaths/work/api/0"), Some("work")),
+            (format!("{pod}/volumes/kubernetes.io~csi/pvc-7/mount"), Some("pvc-7")),
+            (format!("{pod}/etc-hosts"), None),
+            ("/srv/data".to_owned(), None),
+        ] {
+            assert_eq!(name_in_pod(Path::new(&source)).as_deref(), name, "{source}");
+        }
+    }
 }

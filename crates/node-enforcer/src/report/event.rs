@@ -7,6 +7,7 @@ use mooring_crd::{
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
 use super::Violation;
+use crate::containers::name_in_pod;
 
 /// Bytes of a command line in an event, as the API says.
 const COMMAND_LINE_MAX: usize = 4096;
@@ -138,8 +139,11 @@ fn volume_of(violation: &Violation) -> Option<EventVolume> {
     // Of two on one destination the later hides the earlier.
     let volume =
         violation.container.volumes.iter().filter(|v| holds(&v.destination)).max_by_key(|v| v.destination.len())?;
-    let last = volume.source.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = if violation.container.pod_uid.is_some() { last } else { volume.source.to_str().map(str::to_owned) };
+    let name = if violation.container.pod_uid.is_some() {
+        name_in_pod(&volume.source)
+    } else {
+        volume.source.to_str().map(str::to_owned)
+    };
     Some(EventVolume {
         mount_path: volume.destination.clone(),
         kind: Some(volume.kind.clone()),

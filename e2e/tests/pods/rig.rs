@@ -1,0 +1,117 @@
+//! One cluster with one node and Mooring in it, for all tests here.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::cluster::{Cluster, Images, Kubectl, Node, NodeOptions, Options};
+use serde_json::Value;
+
+/// How long anything may take on a machine that is busy with other things.
+pub const LIMIT: Duration = Duration::from_mins(10);
+
+pub const NODE: &str = "node1";
+pub const SYSTEM: &str = "mooring-system";
+
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+pub struct Rig {
+    pub cluster: Cluster,
+    pub node: Node,
+    pub admin: Kubectl,
+}
+
+/// The cluster, brought up by the first that asks; it ends with this process. `MOORING_CLUSTER=target/cluster` takes the one that
+/// `make cluster-up cluster-install` made, which is quicker for whoever writes a test.
+pub fn rig() -> &'static Rig {
+    static RIG: OnceLock<Rig> = OnceLock::new();
+    RIG.get_or_init(|| {
+        let cluster = if let Some(folder) = std::env::var_os("MOORING_CLUSTER") {
+            Cluster::open(Path::new(&folder)).unwrap()
+        } else {
+            let cluster = Cluster::start(Options::default()).unwrap();
+            let options =
+                NodeOptions { memory: 3072, newer_runtime: true, ..NodeOptions::new(NODE, "6.12".parse().unwrap()) };
+            cluster.start_node(&options).unwrap();
+            let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
+            let images = Images::in_folder(&images);
+            assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
+            cluster.install(&images).unwrap();
+            cluster
+        };
+        let (node, admin) = (cluster.node(NODE).unwrap(), cluster.kubectl());
+        Rig { cluster, node, admin }
+    })
+}
+
+impl Rig {
+    /// Runs a test, and tells what there was when it fails.
+    pub fn run(&self, namespace: &str, test: impl FnOnce()) {
+        if let Err(failed) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) {
+            for ask in [
+                &["get", "pods", "-A", "-o", "wide"][..],
+                &["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
+                &["get", "driftevents", "-A", "-o", "wide"],
+                &["get", "cdp,driftnodes", "-o", "yaml"],
+                &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail=30"],
+            ] {
+                eprintln!("{ask:?}\n{}", self.admin.run(ask).unwrap_or_else(|error| format!("{error:?}")));
+            }
+            std::panic::resume_unwind(failed);
+        }
+    }
+
+    /// Runs a script as root on the node.
+    #[track_caller]
+    pub fn on_node(&self, script: &str) -> String {
+        self.node.run(&["bash", "-c", script]).unwrap()
+    }
+
+    /// A namespace, and a policy for it that is in force before there is any pod.
+    pub fn protect(&self, namespace: &str, policies: &[Value]) {
+        let space = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"team": namespace}}});
+        self.admin.apply(&space.to_string()).unwrap();
+        for policy in policies {
+            self.admin.apply(&policy.to_string()).unwrap();
+            self.await_enforced(policy["metadata"]["name"].as_str().unwrap());
+        }
+        eventually("the service account", || {
+            self.admin.run(&["get", "serviceaccount", "default", "-n", namespace]).is_ok()
+        });
+    }
+
+    /// Takes a namespace's pods and all policies away, for what comes next.
+    pub fn clear(&self, namespace: &str) {
+        self.admin.run(&["delete", "cdp", "--all"]).unwrap();
+        self.admin.run(&["delete", "namespace", namespace, "--wait=false"]).unwrap();
+        self.admin.run(&["delete", "pods", "--all", "-n", namespace, "--wait"]).unwrap();
+    }
+
+    /// Waits until the newest wording of a policy is in force.
+    #[track_caller]
+    pub fn await_enforced(&self, policy: &str) {
+        eventually(&format!("{policy} in force"), || {
+            let Ok(object) = self.admin.json(&["get", "cdp", policy]) else { return false };
+            let generation = &object["metadata"]["generation"];
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            &object["status"]["observedGeneration"] == generation
+                && conditions.iter().any(|one| (&one["type"], &one["status"]) == (&"Enforcing".into(), &"True".into()))
+        });
+    }
+
+    /// The agent's pod.
+    pub fn agent(&self) -> Value {
+        let ask = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=mooring-enforcer"];
+        let pods = self.admin.json(&ask).unwrap()["items"].as_array().cloned().unwrap_or_default();
+        let lives = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        pods.iter().find(lives).cloned().unwrap_or_default()
+    }
+}
