@@ -204,7 +204,7 @@ pub struct EventVolume {
     #[schemars(schema_with = "rules::event::volume_kind")]
     pub kind: Option<String>,
 
-    /// Its name in the pod's spec; outside a cluster the mount's source.
+    /// Its name in the pod's spec or that of its persistent volume, where the node's files say it; outside a cluster the mount's source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::event::path")]
     pub name: Option<String>,
