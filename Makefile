@@ -84,7 +84,7 @@ vm-verdict: build ## Compare the kernel's verdict with the reference: make vm-ve
 	cargo build -p mooring-node-enforcer --example verdict
 	$(VM) run --kernel $(KERNEL) --timeout 900 --payload $(OUT)/debug/examples/verdict:/usr/local/bin/verdict -- verdict $(ARGS)
 
-vm-runc: ## Unit tests that need a real runc, in a guest: make vm-runc KERNEL=6.12
+vm-runc: setup ## Unit tests that need a real runc, in a guest: make vm-runc KERNEL=6.12
 	cargo build -p mooring-e2e --bins
 	tests=$$(cargo test -p mooring-node-enforcer --lib --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p') && \
 	$(VM) run --kernel $(KERNEL) --payload $$tests:/usr/local/bin/enforcer-tests -- enforcer-tests --ignored real_runtime

@@ -104,6 +104,12 @@ impl Candidate {
         Self { api, me, duration, leadership, seen: None, acquired: None, term: 0 }
     }
 
+    /// Whether it leads, for those who act.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.clone()
+    }
+
     /// Stands for as long as it runs; `leads` says in which term it leads, if it does. A lease that was taken anew is another term: what
     /// was known in the one before may be old. Between two looks it waits a fifth of the lease's duration.
     pub async fn stand(&mut self, leads: &watch::Sender<Option<u64>>) {

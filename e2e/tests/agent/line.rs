@@ -180,13 +180,17 @@ fn released(admin: &Kubectl, operator: &Kubectl, node: &Node) {
     });
     assert_eq!(condition(admin, "node1", "Ready").unwrap().1, "Released");
     assert_eq!(drop_and_run(admin, "payments").unwrap(), "ran\n");
-    let left = node.run(&["sh", "-c", "ls -A /sys/fs/bpf /var/lib/mooring"]).unwrap();
-    assert_eq!(left.trim(), "/sys/fs/bpf:\n\n/var/lib/mooring:", "{left}");
+    let nothing_left = || {
+        let left = node.run(&["sh", "-c", "ls -A /sys/fs/bpf /var/lib/mooring"]).unwrap();
+        left.trim() == "/sys/fs/bpf:\n\n/var/lib/mooring:\n.present"
+    };
+    assert!(nothing_left());
     // Again after a restart, and still nothing.
     admin
         .run(&["delete", "pod", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "--wait"])
         .unwrap();
     eventually("the next agent", || rollout(admin).0 == json!(1));
+    eventually("nothing of the next agent's", nothing_left);
     assert_eq!(drop_and_run(admin, "payments").unwrap(), "ran\n");
 
     hand_data(operator, "node1", &handed);

@@ -380,7 +380,7 @@ fn a_map_that_is_refused_and_a_kind_that_cannot_be_listed_are_told() {
     assert!(operator.leads() && operator.get("/livez").starts_with("HTTP/1.1 200"));
     rig.node("n3", json!({}));
     rig.await_policies("n3", &["p"]);
-    rig.kubectl.run(&["apply", "-f", &repository("deploy/manifests/rbac.yaml")]).unwrap();
+    rig.kubectl.run(&["apply", "-f", &repository("deploy/helm/mooring/templates/rbac.yaml")]).unwrap();
     eventually("readiness", || operator.get("/readyz").starts_with("HTTP/1.1 200"));
     assert_eq!(operator.end(), Some(0));
 }

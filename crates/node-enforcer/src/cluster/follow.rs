@@ -113,6 +113,7 @@ impl Follower<'_> {
         }
         match accept(&data, version.as_deref()) {
             Ok(accepted) => {
+                self.folder.remember();
                 self.mailbox.say(RULES, None);
                 self.mailbox.give_rules(accepted.rules.clone());
                 self.keeping.send_replace(Some(accepted));

@@ -57,6 +57,11 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn turn(&mut self) -> Result<(), StateError> {
+        if self.folder.is_forgotten() {
+            // Whatever was there is written anew if it is to be kept again.
+            (self.kept, self.labels, self.version) = (None, None, u64::MAX);
+            return self.folder.forget();
+        }
         self.keep_rules()?;
         self.keep_labels()
     }

@@ -1,12 +1,16 @@
 //! Which agents run on this node, for one that another has taken over from: a rollout starts the new one beside the old one, and
 //! the kubelet would start an old one that ended again, which would take over in turn.
 //!
-//! Whoever runs holds a shared lock on the state folder, which is the node's. The kernel gives it back however a process ends.
+//! Whoever runs holds a shared lock on a file in the state folder, which is the node's. The kernel gives it back however a process ends.
+//! Only root reads the file: whoever can open one can lock it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -14,6 +18,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::agent::Signals;
 
+/// In the state folder.
+const FILE: &str = ".present";
+/// How often, and after how long each time, one that begins tries to be seen.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked, in milliseconds.
 const LOOK: u16 = 2000;
 
@@ -26,7 +35,18 @@ impl Presence {
     /// When the state folder cannot be made or locked.
     pub fn begin(state_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(state_dir)?;
-        lock(File::open(state_dir)?, FlockArg::LockShared).map(Self)
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(state_dir.join(FILE))?;
+        for _ in 0..TRIES {
+            file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+                Ok(lock) => return Ok(Self(lock)),
+                // One that stands by has it for a moment.
+                Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
+                Err((_, error)) => return Err(error.into()),
+            };
+            thread::sleep(PAUSE);
+        }
+        Err(Errno::EWOULDBLOCK.into())
     }
 
     /// Waits, for this agent no longer counts, until a signal asks to end (true) or no other agent is there (false).
@@ -51,16 +71,6 @@ impl Presence {
                 Err((_, error)) => return Err(error.into()),
             };
         }
-    }
-}
-
-fn lock(mut file: File, how: FlockArg) -> io::Result<Flock<File>> {
-    loop {
-        file = match Flock::lock(file, how) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EINTR)) => file,
-            Err((_, error)) => return Err(error.into()),
-        };
     }
 }
 

@@ -81,6 +81,11 @@ impl StateFolder {
         self.write(LABELS_FILE, labels)
     }
 
+    /// Keeps again what it is given.
+    pub(super) fn remember(&self) {
+        self.forgotten.store(false, Ordering::Release);
+    }
+
     /// Removes everything that was kept, and keeps nothing any more. The folder itself is its mount's.
     pub(super) fn forget(&self) -> Result<(), StateError> {
         self.forgotten.store(true, Ordering::Release);
@@ -95,6 +100,11 @@ impl StateFolder {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing is to be kept.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     fn new_file(&self, name: &str) -> PathBuf {
@@ -117,7 +127,7 @@ impl StateFolder {
 
     /// What was there stays until the new text is on the disk.
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
-        if self.forgotten.load(Ordering::Acquire) {
+        if self.is_forgotten() {
             return Ok(());
         }
         let path = self.path.join(name);
@@ -192,6 +202,9 @@ mod tests {
         keeper.keep_labels(&KeptLabels::default()).unwrap();
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
         folder.forget().unwrap();
+        folder.remember();
+        keeper.keep_rules(&rules(3)).unwrap();
+        assert_eq!(folder.rules().unwrap().unwrap().raw, rules(3));
     }
 
     #[test]

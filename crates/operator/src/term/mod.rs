@@ -188,7 +188,10 @@ impl Term<'_> {
             }
             Said::Failed { error, listing } => {
                 if listing {
-                    self.setting.unlisted.failed(kind, &error, self.now());
+                    // Nothing waits for the breaker.
+                    if kind != Kind::Breaker {
+                        self.setting.unlisted.failed(kind, &error, self.now());
+                    }
                 }
                 self.setting.metrics.watch_failures.get_or_create(&word(kind.as_str())).inc();
                 tracing::warn!(kind = kind.as_str(), error, "a watch failed; it is taken up again");
