@@ -151,6 +151,7 @@ impl Candidate {
             self.acquired = Some(Timestamp::now());
             match self.write(self.seen.as_ref()).await {
                 Ok(object) => {
+                    Leadership::set(&self.leadership.until, acts_until(now, self.duration));
                     self.seen = Some(Seen { lease: lease(&object, self.duration), since: now });
                     return Ok(wait);
                 }

@@ -75,6 +75,12 @@ impl Rig {
         kubectl.run(&["delete", "events.events.k8s.io", "--all", "--all-namespaces"]).unwrap();
         kubectl.run(&["delete", "lease", "mooring-operator", "-n", "mooring-system", "--ignore-not-found"]).unwrap();
         kubectl.run(&["delete", "pods", "--all", "-n", "mooring-system", "--force"]).unwrap();
+        // Of what never had a Node, and of which no operator heard.
+        let its = "app.kubernetes.io/managed-by=mooring-operator";
+        // An API server that has just started denies everything at first.
+        eventually("the end of these", || {
+            operator.run(&["delete", "configmaps", "-n", "mooring-nodes", "-l", its]).is_ok()
+        });
         let earlier = cluster.audit().unwrap().len();
         let rig = Self { cluster, kubectl, account: operator, earlier, _turn: turn };
         eventually("the garbage collection of what an earlier test left", || rig.maps().is_empty());
