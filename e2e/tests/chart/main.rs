@@ -135,10 +135,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         assert!(version == HelmVersion::Three || said.contains("away (no agent is ready)"), "{said}");
         assert!(in_web(&admin, "/tmp/dropped true").is_err(), "all of it goes on");
         admin.run(&["delete", "driftnode", "away"]).unwrap();
-        let said = helm.run(&uninstall).unwrap();
-        if version == HelmVersion::Four {
-            assert!(said.contains("nothing is enforced any more on any of the 1 nodes"), "{said}");
-        }
+        helm.run(&uninstall).unwrap();
         for gone in ["clusterroles", "validatingadmissionpolicies", "clusterrolebindings"] {
             let left = admin.run(&["get", gone, "-o", "name"]).unwrap();
             assert!(!left.contains("mooring"), "{left}");
