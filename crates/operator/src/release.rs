@@ -15,6 +15,7 @@ use mooring_policy::node_rules::{RELEASE_KEY, RELEASE_VALUE, asks_for_release};
 
 use crate::leader::{Candidate, Leadership};
 use crate::objects::{Change, MANAGED_BY};
+use crate::write::labels;
 
 /// `ConfigMap`s that are read at once: each may be a mebibyte.
 const PAGE: u32 = 20;
@@ -192,12 +193,11 @@ impl Round<'_> {
 }
 
 fn only_release(node: PartialObjectMeta<DriftNode>) -> ConfigMap {
-    let labels = [("app.kubernetes.io/part-of", "mooring"), MANAGED_BY];
     ConfigMap {
         metadata: ObjectMeta {
             name: node.metadata.name,
             namespace: Some(NODES_NAMESPACE.to_owned()),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            labels: Some(labels()),
             owner_references: node.metadata.owner_references,
             ..ObjectMeta::default()
         },

@@ -220,7 +220,7 @@ impl Writer {
 }
 
 /// Those of every object that the operator makes.
-fn labels() -> BTreeMap<String, String> {
+pub(crate) fn labels() -> BTreeMap<String, String> {
     [("app.kubernetes.io/part-of", "mooring"), MANAGED_BY].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 

@@ -1,15 +1,15 @@
 //! A node that is to enforce nothing: Mooring is being removed.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 
 use super::facts::Facts;
-use super::run::{AgentError, system};
+use super::run::AgentError;
 use super::signals::Signals;
 use super::sink::Sink;
 use super::source::Source;
+use super::start::wait_for_source;
 use crate::kernel::pins::Pins;
 
 /// How often what could not be taken down is tried again, in milliseconds.
@@ -41,13 +41,7 @@ pub(super) fn stay_released(
         }
         let timeout = if left.is_some() { PollTimeout::from(AGAIN) } else { PollTimeout::NONE };
         told = Some(left);
-        let mut polled =
-            [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        match poll(&mut polled, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(system("wait for rules")(error)),
-        }
-        if signals.asked_to_end().map_err(system("read signals"))? {
+        if wait_for_source(source, signals, timeout)? {
             return Ok(());
         }
         if !source.changes().release {

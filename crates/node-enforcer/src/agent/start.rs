@@ -57,16 +57,25 @@ pub(super) fn first_rules(
                 "no rules are known yet, or older ones: what an earlier agent has in force stays so until newer are"
             );
         }
-        let mut polled =
-            [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        match poll(&mut polled, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(system("wait for rules")(error)),
-        }
-        if signals.asked_to_end().map_err(system("read signals"))? {
+        if wait_for_source(source, signals, PollTimeout::NONE)? {
             return Ok(First::End);
         }
     }
+}
+
+/// Waits until the source may have something; true: a signal asks to end.
+pub(super) fn wait_for_source(
+    source: &dyn Source,
+    signals: &Signals,
+    timeout: PollTimeout,
+) -> Result<bool, AgentError> {
+    let mut polled =
+        [source.descriptor(), signals.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+    match poll(&mut polled, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(system("wait for rules")(error)),
+    }
+    signals.asked_to_end().map_err(system("read signals"))
 }
 
 /// Whether these rules were kept on disk while others came into force: the disk was full, or the agent ended before it could write.

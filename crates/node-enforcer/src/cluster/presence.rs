@@ -54,7 +54,7 @@ impl Presence {
     /// # Errors
     /// When the system refuses.
     pub fn stand_by(self, signals: &Signals) -> io::Result<bool> {
-        let mut folder = self.0.unlock().map_err(|(_, error)| io::Error::from(error))?;
+        let mut file = self.0.unlock().map_err(|(_, error)| io::Error::from(error))?;
         loop {
             let mut polled = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             match poll(&mut polled, PollTimeout::from(LOOK)) {
@@ -65,9 +65,9 @@ impl Presence {
                 return Ok(true);
             }
             // Held for a moment only, by one that ends right after: whoever begins meanwhile waits for it.
-            folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(_) => return Ok(false),
-                Err((folder, Errno::EWOULDBLOCK)) => folder,
+                Err((file, Errno::EWOULDBLOCK)) => file,
                 Err((_, error)) => return Err(error.into()),
             };
         }
