@@ -8,3 +8,5 @@ cd /root || exit 1
 # Whoever accepted the connection ignores the end of its children, and what it starts would inherit that.
 env --default-signal /usr/bin/bash -c "$command" 2>&1
 printf '\n%s exit %d\n' "$secret" $?
+# A connection that is closed with input unread is reset, and with it goes what is still on its way out.
+exec cat >/dev/null

@@ -1,12 +1,16 @@
 //! The cluster itself: a control plane as a test starts it, and a guest as its node. Run by `make test-cluster`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_e2e::cluster::{Cluster, Component, Error, Image, KWOK_KEY, Kubectl, NodeOptions, Options, write_image};
+use mooring_e2e::cluster::{
+    Cluster, Component, Ended, Error, Image, KWOK_KEY, Kubectl, NodeOptions, Options, write_image,
+};
 use mooring_e2e::vm;
 use mooring_e2e::vm::boot::Payload;
 use serde_json::json;
@@ -238,6 +242,21 @@ fn a_guest_is_a_node() {
     node.run(&["sh", "-c", "ls -d /sys/fs/cgroup/kubepods/besteffort/pod*/*"]).unwrap();
     let ended = node.exec(&["sh", "-c", "echo said; exit 7"]).unwrap();
     assert_eq!((ended.code, ended.output.as_str()), (7, "said\n"));
+    // What a command leaves of its input costs nothing of what it said, on a machine that is busy.
+    let quiet = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| while !quiet.load(Ordering::Relaxed) {});
+        }
+        let answers: Vec<_> = (0..50)
+            .map(|_| node.exec_with(&["echo", "said"], &mut std::io::repeat(0).take(1 << 20), &mut std::io::sink()))
+            .collect();
+        quiet.store(true, Ordering::Relaxed);
+        for answer in answers {
+            let Ended { code, output } = answer.unwrap();
+            assert_eq!((code, output.as_str()), (0, "said\n"));
+        }
+    });
     // A program that is tested here starts as an init system would start it.
     assert_eq!(node.run(&["grep", "SigIgn", "/proc/self/status"]).unwrap(), "SigIgn:\t0000000000000000\n");
 

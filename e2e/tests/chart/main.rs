@@ -82,6 +82,10 @@ fn in_web(admin: &Kubectl, script: &str) -> Result<String, String> {
     admin.run(&["exec", "web", "-n", "shop", "--", "sh", "-c", script]).map_err(|error| error.to_string())
 }
 
+fn refused(admin: &Kubectl) -> bool {
+    in_web(admin, "/tmp/dropped true").is_err_and(|said| said.contains("Operation not permitted"))
+}
+
 fn agent(admin: &Kubectl) -> String {
     admin
         .run(&["get", "pods", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "-o", "name"])
@@ -110,16 +114,24 @@ fn from_install_to_uninstall(version: HelmVersion) {
         let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
             "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
         admin.apply(&policy.to_string()).unwrap();
-        eventually("a refusal", || in_web(&admin, "/tmp/dropped true").is_err());
-        let loops = "(while :; do /tmp/dropped true && echo ran >>/tmp/ran; /bin/busybox true || echo failed >>/tmp/ran; done) </dev/null >/dev/null 2>&1 &";
+        eventually("a refusal", || refused(&admin));
+        let loops = "(n=0; while :; do
+            if /tmp/dropped true 2>/tmp/said; then echo ran >>/tmp/wrong
+            else grep -q 'Operation not permitted' /tmp/said || cat /tmp/said >>/tmp/wrong; fi
+            /bin/busybox true || echo failed >>/tmp/wrong
+            n=$((n + 1)); echo $n >/tmp/tried
+            done) </dev/null >/dev/null 2>&1 &";
         in_web(&admin, loops).unwrap();
         let before = agent(&admin);
         upgrade(&helm, &["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"]);
         eventually("one agent, and a new one", || agent(&admin).lines().count() == 1 && agent(&admin) != before);
         helm.run(&["rollback", "mooring", "1", "--namespace", "mooring-system", "--wait", "--timeout=15m"]).unwrap();
         eventually("one agent", || agent(&admin).lines().count() == 1);
-        assert_eq!(in_web(&admin, "cat /tmp/ran 2>/dev/null; true").unwrap(), "");
-        assert!(in_web(&admin, "/tmp/dropped true").is_err());
+        let tried = || in_web(&admin, "cat /tmp/tried").unwrap().trim().parse::<u64>().unwrap_or_default();
+        let so_far = tried();
+        assert!(so_far > 100, "{so_far} tries through two changes of agents");
+        eventually("a further try", || tried() > so_far);
+        assert_eq!(in_web(&admin, "cat /tmp/wrong 2>/dev/null; true").unwrap(), "");
         // None was started again, as an old one is that ends before its pod is deleted.
         let pods = admin.json(&["get", "pods", "-n", "mooring-system"]).unwrap();
         for pod in pods["items"].as_array().unwrap() {
@@ -133,7 +145,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         let uninstall = ["uninstall", "mooring", "--namespace", "mooring-system", "--wait", "--timeout=15m"];
         let said = helm.run(&uninstall).unwrap_err().to_string();
         assert!(version == HelmVersion::Three || said.contains("away (no agent is ready)"), "{said}");
-        assert!(in_web(&admin, "/tmp/dropped true").is_err(), "all of it goes on");
+        assert!(refused(&admin), "all of it goes on");
         admin.run(&["delete", "driftnode", "away"]).unwrap();
         helm.run(&uninstall).unwrap();
         for gone in ["clusterroles", "validatingadmissionpolicies", "clusterrolebindings"] {
