@@ -246,7 +246,11 @@ fn a_guest_is_a_node() {
     let quiet = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| while !quiet.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !quiet.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let answers: Vec<_> = (0..50)
             .map(|_| node.exec_with(&["echo", "said"], &mut std::io::repeat(0).take(1 << 20), &mut std::io::sink()))
