@@ -51,6 +51,27 @@ if [ -e $job/shell ]; then
 	$box poweroff -f
 fi
 
+if [ -e $job/systemd ]; then
+	$box mkdir -p /run/systemd/system
+	printf '[Unit]\nDefaultDependencies=no\nWants=job.service\n' >/run/systemd/system/default.target
+	$box cat >/run/systemd/system/job.service <<-UNIT
+		[Unit]
+		DefaultDependencies=no
+		[Service]
+		ExecStart=/usr/bin/bash -c '. $job/environment && . $job/command'
+		Environment=PATH=$PATH HOME=$HOME LC_ALL=$LC_ALL
+		WorkingDirectory=/root
+		StandardOutput=file:${port}2
+		StandardError=file:${port}3
+		Delegate=yes
+		TasksMax=infinity
+		LimitNOFILE=infinity
+	UNIT
+	# The cgroup that it begins in is the root to it.
+	echo $$ >/sys/fs/cgroup/cgroup.procs && $box rmdir /sys/fs/cgroup/init
+	exec /usr/lib/systemd/systemd 9>&-
+fi
+
 # A port can be open only once: behind a pipe the command may open its /dev/stdout again.
 $box mkfifo $job/stdout $job/stderr
 $box cat <$job/stdout >"${port}2" 9>&- &

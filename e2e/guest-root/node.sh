@@ -1,6 +1,6 @@
 #!/usr/bin/bash
 # What makes a guest a node of a cluster: modules, network, containerd, kubelet. Runs until the guest is ended.
-# Standard output is the kubelet's log, standard error containerd's. In the environment: NODE, KUBELET_PORT, API_PORT, POD_SUBNET.
+# Standard output is the kubelet's log, standard error containerd's. In the environment: NODE, KUBELET_PORT, API_PORT, POD_SUBNET, CGROUP_DRIVER.
 box=/usr/bin/busybox
 $box hostname "$NODE"
 echo "127.0.0.1 localhost $NODE" >/etc/hosts
@@ -31,7 +31,7 @@ $box mount --bind /node/lib /var/lib
 $box mount --make-rshared /
 
 mkdir -p /etc/containerd /etc/cni/net.d /etc/kubernetes/manifests /var/log/pods
-cat >/etc/containerd/config.toml <<'CONFIG'
+cat >/etc/containerd/config.toml <<CONFIG
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "registry.k8s.io/pause:3.10"
@@ -39,6 +39,8 @@ version = 2
     bin_dir = "/node/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = $([ "$CGROUP_DRIVER" = systemd ] && echo true || echo false)
 CONFIG
 cat >/etc/cni/net.d/10-bridge.conflist <<CONFIG
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
@@ -57,7 +59,7 @@ authentication:
 authorization: {mode: Webhook}
 tlsCertFile: /etc/kubernetes/server.crt
 tlsPrivateKeyFile: /etc/kubernetes/server.key
-cgroupDriver: cgroupfs
+cgroupDriver: $CGROUP_DRIVER
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 staticPodPath: /etc/kubernetes/manifests
 clusterDNS: [10.96.0.10]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use mooring_e2e::cluster::{
-    Cluster, Component, Error, HelmVersion, Image, Images, Node, NodeOptions, Options, write_image,
+    CgroupDriver, Cluster, Component, Error, HelmVersion, Image, Images, Node, NodeOptions, Options, write_image,
 };
 use mooring_e2e::vm::apt::Mirror;
 use mooring_e2e::vm::boot::Payload;
@@ -143,6 +143,9 @@ struct Guests {
     /// A newer containerd and runc than the guests' own, for user namespaces of pods and image volumes.
     #[arg(long)]
     newer_runtime: bool,
+    /// Who makes its pods' cgroups.
+    #[arg(long, value_enum, default_value = "cgroupfs")]
+    cgroup_driver: CgroupDriver,
     /// Keep what is written below /var/lib when it is switched off.
     #[arg(long)]
     keeps_disk: bool,
@@ -260,6 +263,7 @@ fn start(cluster: &Cluster, names: &[String], wait: bool, guest: &Guests) -> any
         let options = NodeOptions {
             memory: guest.memory,
             newer_runtime: guest.newer_runtime,
+            cgroup_driver: guest.cgroup_driver,
             keeps_disk: guest.keeps_disk,
             ..NodeOptions::new(name, guest.kernel)
         };

@@ -4,6 +4,7 @@
 //! [`Cluster::down`] are the same for people, by the program `cluster`.
 
 mod audit;
+mod carried;
 mod certificates;
 mod component;
 mod control;
@@ -16,7 +17,6 @@ mod image;
 mod install;
 mod kubectl;
 mod kwok;
-mod newer;
 mod node;
 mod programs;
 mod users;
@@ -30,5 +30,5 @@ pub use helm::{CHART, Helm, RELEASE, Version as HelmVersion};
 pub use image::{Image, write_image};
 pub use install::Images;
 pub use kubectl::Kubectl;
-pub use node::{Node, NodeOptions, Parts};
+pub use node::{CgroupDriver, Node, NodeOptions, Parts};
 pub use programs::Programs;

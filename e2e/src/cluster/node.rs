@@ -12,13 +12,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::carried::{NEWER_RUNTIME, SYSTEMD};
 use super::certificates::Pair;
 use super::component::HOST_OF_GUESTS;
 use super::control::{self, Cluster};
 use super::daemon::{self, Daemon};
 use super::disk;
 use super::error::{Error, Result};
-use super::newer;
 use super::users::kubeconfig;
 use crate::vm::boot::{self, Job, Payload};
 use crate::vm::kernels::{self, Cached, Kernel};
@@ -38,6 +38,16 @@ const BOOTS: u32 = 3;
 /// How long a node may take to become Ready on a machine that is busy with other things.
 const READY: Duration = Duration::from_mins(8);
 
+/// Who makes the cgroups of a node's pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CgroupDriver {
+    /// The kubelet and runc themselves.
+    #[default]
+    Cgroupfs,
+    /// systemd, which is the guest's process 1 then.
+    Systemd,
+}
+
 /// What a node is to be.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
@@ -55,6 +65,8 @@ pub struct NodeOptions {
     pub payload: Vec<Payload>,
     /// Whether it has a newer containerd and runc than the guests' own.
     pub newer_runtime: bool,
+    /// Who makes its pods' cgroups.
+    pub cgroup_driver: CgroupDriver,
     /// Whether what it writes below `/var/lib` survives its being switched off; costs a copy of a disk.
     pub keeps_disk: bool,
 }
@@ -71,6 +83,7 @@ impl NodeOptions {
             labels: BTreeMap::new(),
             payload: Vec::new(),
             newer_runtime: false,
+            cgroup_driver: CgroupDriver::default(),
             keeps_disk: false,
         }
     }
@@ -211,7 +224,11 @@ impl Cluster {
         ];
         let mut payload = options.payload.clone();
         if options.newer_runtime {
-            payload.extend(newer::ensure(&self.cache, &|| self.mirror())?);
+            payload.extend(NEWER_RUNTIME.ensure(&self.cache, &|| self.mirror())?);
+        }
+        let systemd = options.cgroup_driver == CgroupDriver::Systemd;
+        if systemd {
+            payload.extend(SYSTEMD.ensure(&self.cache, &|| self.mirror())?);
         }
         for (file, folder, text) in texts {
             let path = node.folder.join(file);
@@ -238,9 +255,10 @@ impl Cluster {
             format!("KUBELET_PORT={kubelet}"),
             format!("API_PORT={}", self.api_port()),
             format!("POD_SUBNET=10.244.{number}.0/24"),
+            format!("CGROUP_DRIVER={}", if systemd { "systemd" } else { "cgroupfs" }),
         ];
         let command = vec!["bash".to_owned(), format!("{RUN}/node.sh")];
-        Ok(Job { command, environment, payload, ..Job::default() })
+        Ok(Job { command, environment, payload, systemd, ..Job::default() })
     }
 
     /// Makes the Node that a guest's kubelet will find, with the address by which the API server reaches it. A test calls it to

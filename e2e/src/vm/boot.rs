@@ -51,6 +51,8 @@ pub struct Job {
     pub out: bool,
     /// The rows and columns of the person's terminal, where the command is a shell for one.
     pub shell: Option<(u16, u16)>,
+    /// Whether systemd, which is carried in, is the guest's process 1 and the command a service of it.
+    pub systemd: bool,
 }
 
 /// Writes the initial RAM disk for `kernel`.
@@ -91,6 +93,9 @@ pub fn write_job(path: &Path, job: &Job) -> Result<(), Error> {
         archive.file(&format!("{JOB}/environment"), 0o644, environment.as_bytes())?;
         if let Some((rows, columns)) = job.shell {
             archive.file(&format!("{JOB}/shell"), 0o644, format!("{rows} {columns}\n").as_bytes())?;
+        }
+        if job.systemd {
+            archive.file(&format!("{JOB}/systemd"), 0o644, &[])?;
         }
         if job.out {
             archive.file(&format!("{JOB}/out"), 0o644, &[])?;

@@ -3,6 +3,7 @@
 
 mod images;
 mod needs;
+mod two_nodes;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -72,7 +73,7 @@ fn upgrade(helm: &Helm, values: &[&str]) {
 fn web(admin: &Kubectl) {
     admin.run(&["create", "namespace", "shop"]).unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": [
-        {"name": "web", "image": "docker.io/library/busybox:test", "command": ["sh", "-c", "cp /bin/busybox /tmp/dropped; exec sleep 100000"]},
+        {"name": "web", "image": "docker.io/library/busybox:test", "command": ["sh", "-c", "cp /bin/busybox /tmp/busybox; exec sleep 100000"]},
     ]}});
     eventually("the namespace's service account", || admin.apply(&pod.to_string()).is_ok());
     admin.run(&["wait", "--for=condition=Ready", "pod/web", "-n", "shop", "--timeout=600s"]).unwrap();
@@ -83,7 +84,7 @@ fn in_web(admin: &Kubectl, script: &str) -> Result<String, String> {
 }
 
 fn refused(admin: &Kubectl) -> bool {
-    in_web(admin, "/tmp/dropped true").is_err_and(|said| said.contains("Operation not permitted"))
+    in_web(admin, "/tmp/busybox true").is_err_and(|said| said.contains("Operation not permitted"))
 }
 
 fn agent(admin: &Kubectl) -> String {
@@ -116,7 +117,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         admin.apply(&policy.to_string()).unwrap();
         eventually("a refusal", || refused(&admin));
         let loops = "(n=0; while :; do
-            if /tmp/dropped true 2>/tmp/said; then echo ran >>/tmp/wrong
+            if /tmp/busybox true 2>/tmp/said; then echo ran >>/tmp/wrong
             else grep -q 'Operation not permitted' /tmp/said || cat /tmp/said >>/tmp/wrong; fi
             /bin/busybox true || echo failed >>/tmp/wrong
             n=$((n + 1)); echo $n >/tmp/tried
@@ -154,7 +155,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         }
         let policies = admin.run(&["get", "cdp", "-o", "name"]).unwrap();
         assert_eq!(policies, "containerdriftpolicy.mooring.dev/all\n", "policies are kept");
-        in_web(&admin, "/tmp/dropped true").unwrap();
+        in_web(&admin, "/tmp/busybox true").unwrap();
         let left = node.run(&["sh", "-c", "ls -A /sys/fs/bpf /var/lib/mooring"]).unwrap();
         assert_eq!(left.trim(), "/sys/fs/bpf:\n\n/var/lib/mooring:\n.present", "{left}");
     });

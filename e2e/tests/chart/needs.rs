@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node};
 use serde_json::{Value, json};
 
-use super::{cluster_with_node, eventually, in_web, told, web};
+use super::{cluster_with_node, eventually, refused, told, web};
 
 /// What can be seen of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +170,7 @@ fn each(cluster: &Cluster, node: &Node) {
 
     let all = tried(&admin, node, &whole, Works::Ready);
     assert_eq!(all, [Works::Ready, Works::Tested, Works::Kept].into(), "the whole agent");
-    eventually("a refusal", || in_web(&admin, "/tmp/dropped true").is_err());
+    eventually("a refusal", || refused(&admin));
     assert!(tried(&admin, node, &whole, Works::BeforeTheNetwork).contains(&Works::BeforeTheNetwork), "the whole agent");
     let mut unneeded = Vec::new();
     for (name, without, wanted) in parts(&whole) {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_e2e::cluster::{Cluster, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::cluster::{CgroupDriver, Cluster, Images, Kubectl, Node, NodeOptions, Options};
 use serde_json::Value;
 
 /// How long anything may take on a machine that is busy with other things.
@@ -38,8 +38,12 @@ pub fn rig() -> &'static Rig {
             Cluster::open(Path::new(&folder)).unwrap()
         } else {
             let cluster = Cluster::start(Options::default()).unwrap();
-            let options =
-                NodeOptions { memory: 3072, newer_runtime: true, ..NodeOptions::new(NODE, "6.12".parse().unwrap()) };
+            let options = NodeOptions {
+                memory: 3072,
+                newer_runtime: true,
+                cgroup_driver: cgroup_driver(),
+                ..NodeOptions::new(NODE, "6.12".parse().unwrap())
+            };
             cluster.start_node(&options).unwrap();
             let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
             let images = Images::in_folder(&images);
@@ -50,6 +54,15 @@ pub fn rig() -> &'static Rig {
         let (node, admin) = (cluster.node(NODE).unwrap(), cluster.kubectl());
         Rig { cluster, node, admin }
     })
+}
+
+/// What `MOORING_CGROUP_DRIVER` says; cgroupfs unless it says something.
+fn cgroup_driver() -> CgroupDriver {
+    match std::env::var("MOORING_CGROUP_DRIVER").as_deref() {
+        Err(_) | Ok("cgroupfs") => CgroupDriver::Cgroupfs,
+        Ok("systemd") => CgroupDriver::Systemd,
+        Ok(other) => panic!("MOORING_CGROUP_DRIVER is cgroupfs or systemd, not {other}"),
+    }
 }
 
 impl Rig {
