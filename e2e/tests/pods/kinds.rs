@@ -240,7 +240,16 @@ fn check(rig: &Rig, expected: &[Expected]) {
     let keys: BTreeSet<_> = found.iter().map(key).collect();
     assert_eq!(keys, wanted, "no more than these");
     println!("{}", rig.admin.run(&["get", "driftevents", "-n", SPACE]).unwrap());
-    let pods = rig.admin.json(&["get", "pods", "-n", SPACE]).unwrap()["items"].as_array().unwrap().clone();
+    let mut pods = Vec::new();
+    // An agent can be quicker than a kubelet.
+    eventually("the kubelet's word of each container", || {
+        let all = rig.admin.json(&["get", "pods", "-n", SPACE]).unwrap();
+        pods.clone_from(all["items"].as_array().unwrap());
+        expected.iter().all(|one| {
+            let pod = pods.iter().find(|pod| text(pod, "/metadata/name") == one.pod);
+            pod.is_some_and(|pod| !ids(pod, one.container).is_empty())
+        })
+    });
     let mut wrong = Vec::new();
     for one in expected {
         let event = found.iter().find(|event| key(event) == [one.pod.as_str(), one.container, &one.path]).unwrap();
@@ -260,18 +269,24 @@ fn check(rig: &Rig, expected: &[Expected]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What an event says that is not so.
-fn misstated(event: &Value, pod: &Value, one: &Expected) -> Vec<String> {
+/// The ids of a container's lives, as far as the kubelet has told of them.
+fn ids(pod: &Value, container: &str) -> Vec<String> {
     let statuses = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
-    let ids: Vec<String> = statuses
+    statuses
         .iter()
         .flat_map(|kind| pod["status"][kind].as_array().cloned().unwrap_or_default())
-        .filter(|status| status["name"] == one.container)
+        .filter(|status| status["name"] == container)
         .flat_map(|status| {
             ["/containerID", "/lastState/terminated/containerID", "/state/terminated/containerID"]
                 .map(|at| text(&status, at).trim_start_matches("containerd://").to_owned())
         })
-        .collect();
+        .filter(|id| !id.is_empty())
+        .collect()
+}
+
+/// What an event says that is not so.
+fn misstated(event: &Value, pod: &Value, one: &Expected) -> Vec<String> {
+    let ids = ids(pod, one.container);
     let by_hand = one.path.contains("/by-");
     let mut wrong = Vec::new();
     let mut same = |what: &str, is: &str, must: &str| {
