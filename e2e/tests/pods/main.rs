@@ -6,3 +6,4 @@ mod kinds;
 mod manifests;
 mod oracle;
 mod rig;
+mod upgrades;

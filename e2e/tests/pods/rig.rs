@@ -14,6 +14,11 @@ pub const LIMIT: Duration = Duration::from_mins(10);
 pub const NODE: &str = "node1";
 pub const SYSTEM: &str = "mooring-system";
 
+/// Whether there is time for what takes long.
+pub fn soaks() -> bool {
+    std::env::var_os("MOORING_SOAK").is_some()
+}
+
 #[track_caller]
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
