@@ -58,7 +58,7 @@ pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
 }
 
 /// The process id on the node of the agent's container.
-fn process(rig: &Rig) -> String {
+pub fn process(rig: &Rig) -> String {
     let pod = rig.agent();
     let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("containerd://");
     let tasks = rig.on_node("ctr -n k8s.io tasks ls");
