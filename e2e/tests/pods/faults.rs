@@ -19,6 +19,9 @@ fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
     let rig = rig();
     rig.run(SPACE, || {
         let mut oracle = Oracle::begin(rig);
+        if let Some(newer) = &newer {
+            upgrades::all(rig, &mut oracle, newer);
+        }
         oracle.during("the agent is killed (SIGKILL)", agent_is_killed);
         oracle.during("the agent's pod is deleted", agent_is_deleted);
         oracle.during("the agent is killed for want of memory", agent_has_no_memory);
@@ -28,11 +31,10 @@ fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
         oracle.during("one of two policies is deleted and made again", policy_is_made_again);
         oracle.during("containerd is killed", containerd_is_killed);
         oracle.during("runc is replaced", runc_is_replaced);
-        if let Some(newer) = newer {
+        if soaks() {
             oracle.during("the kubelet is killed", kubelet_is_killed);
             oracle.during("kubectl rollout restart of the agent", agent_rolls);
             oracle.during("the operator is scaled to zero and back", operator_is_away);
-            upgrades::all(rig, &mut oracle, &newer);
             let outage = "the API server is away for 300 s, the agent killed then";
             oracle.during(outage, |rig| api_server_is_away(rig, Duration::from_mins(5)));
         }
