@@ -8,18 +8,20 @@ use serde_json::json;
 
 use crate::manifests::{LIVES, TRIES, container, pod};
 use crate::oracle::{Oracle, POLICIES, SPACE, prevents};
-use crate::rig::{NODE, Rig, SYSTEM, eventually, rig};
-
-fn soaks() -> bool {
-    std::env::var_os("MOORING_SOAK").is_some()
-}
+use crate::rig::{NODE, Rig, SYSTEM, eventually, rig, soaks};
+use crate::upgrades::{self, newer_agent};
 
 #[test]
 #[ignore = "boots a guest: make test-pods"]
 fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
+    // Built before there is a guest that takes a processor.
+    let newer = soaks().then(newer_agent);
     let rig = rig();
     rig.run(SPACE, || {
         let mut oracle = Oracle::begin(rig);
+        if let Some(newer) = &newer {
+            upgrades::all(rig, &mut oracle, newer);
+        }
         oracle.during("the agent is killed (SIGKILL)", agent_is_killed);
         oracle.during("the agent's pod is deleted", agent_is_deleted);
         oracle.during("the agent is killed for want of memory", agent_has_no_memory);
@@ -43,13 +45,13 @@ fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
 }
 
 /// Which agent it is: its pod, and how often that was restarted.
-fn life(rig: &Rig) -> (String, i64) {
+pub fn life(rig: &Rig) -> (String, i64) {
     let pod = rig.agent();
     let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or_default();
     (pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(), restarts)
 }
 
-fn await_next_agent(rig: &Rig, before: &(String, i64)) {
+pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
     eventually("the next agent, Ready", || {
         let conditions = rig.agent()["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
@@ -58,7 +60,7 @@ fn await_next_agent(rig: &Rig, before: &(String, i64)) {
 }
 
 /// The process id on the node of the agent's container.
-fn process(rig: &Rig) -> String {
+pub fn process(rig: &Rig) -> String {
     let pod = rig.agent();
     let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("containerd://");
     let tasks = rig.on_node("ctr -n k8s.io tasks ls");
@@ -146,7 +148,7 @@ fn the_only_policy_is_made_again(rig: &Rig, oracle: &mut Oracle<'_>) {
 }
 
 /// A pod that is started now runs, and is protected.
-fn new_pod_is_protected(rig: &Rig, name: &str) {
+pub fn new_pod_is_protected(rig: &Rig, name: &str) {
     let more = json!({"command": ["sh", "-c", format!("{TRIES}{LIVES}")]});
     rig.admin.apply(&pod(SPACE, name, &[container("main", "/tmp/d", &more)], &json!({})).to_string()).unwrap();
     eventually("a new pod", || rig.admin.run(&["logs", "-n", SPACE, name]).is_ok_and(|log| log.contains("DRIFT")));
