@@ -59,13 +59,20 @@ pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
     });
 }
 
-/// The process id on the node of the agent's container.
+/// The process id on the node of the agent's container. What the API server has of a container may be of the one before for a while.
 pub fn process(rig: &Rig) -> String {
-    let pod = rig.agent();
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("containerd://");
-    let tasks = rig.on_node("ctr -n k8s.io tasks ls");
-    let task = tasks.lines().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("{id} in {tasks}"));
-    task.split_whitespace().nth(1).unwrap().to_owned()
+    let mut process = None;
+    eventually("a process of the agent's container", || {
+        let pod = rig.agent();
+        let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
+        let id = id.trim_start_matches("containerd://");
+        let tasks = rig.on_node("ctr -n k8s.io tasks ls");
+        let task =
+            tasks.lines().find(|line| !id.is_empty() && line.starts_with(id) && line.trim_end().ends_with("RUNNING"));
+        process = task.and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned);
+        process.is_some()
+    });
+    process.unwrap()
 }
 
 fn agent_is_killed(rig: &Rig) {

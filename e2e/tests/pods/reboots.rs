@@ -28,7 +28,7 @@ while :; do
     read up rest </proc/uptime
     /tmp/d/busybox true 2>/dev/shm/said; code=$?; read -r said </dev/shm/said
     case \"$code $said\" in
-    '0 '*) echo $up >>$to.ran ;;
+    '0 '*) echo $up >>$to.ran; [ -n \"$first\" ] || echo $up ran after a refusal >>$to.failed ;;
     '126 '*'Operation not permitted') [ -z \"$first\" ] || { read up rest </proc/uptime; echo $up >$to.refused; first=; } ;;
     *) echo $up $code $said >>$to.failed ;;
     esac
