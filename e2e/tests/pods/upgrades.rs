@@ -25,11 +25,6 @@ pub fn newer_agent() -> PathBuf {
 }
 
 pub fn all(rig: &Rig, oracle: &mut Oracle<'_>, newer: &Path) {
-    oracle.during("helm upgrade", |rig| {
-        upgrade(rig, &["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"]);
-    });
-    oracle.during("helm rollback", rollback);
-
     rig.node.load_program_as("enforcer", NEWER, newer).unwrap();
     let version = env!("CARGO_PKG_VERSION");
     rig.on_node(&format!(
@@ -47,6 +42,11 @@ pub fn all(rig: &Rig, oracle: &mut Oracle<'_>, newer: &Path) {
             assert_eq!(wire_versions(rig), own);
         });
     }
+
+    oracle.during("helm upgrade", |rig| {
+        upgrade(rig, &["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"]);
+    });
+    oracle.during("helm rollback", rollback);
 }
 
 /// As a user does it; what was set before stays.
