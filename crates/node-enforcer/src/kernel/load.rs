@@ -20,8 +20,7 @@ use super::tables::{self, Members, Tables};
 use crate::containers::{self, Container, FileId};
 
 /// Maps that belong to one load and are not handed over.
-const UNPINNED_MAPS: [&str; 6] =
-    ["mooring_.rodata", ".rodata", "scratches", "claimed_scratches", "verdict_cases", "verdicts"];
+const UNPINNED_MAPS: [&str; 4] = ["scratches", "claimed_scratches", "verdict_cases", "verdicts"];
 
 /// How the programs are loaded.
 #[derive(Debug, Clone)]
@@ -363,11 +362,17 @@ fn above(instance: u16) -> u16 {
     instance.checked_add(1).unwrap_or(1)
 }
 
+/// A name with a dot is a section's (`mooring_.rodata`, or `.rodata.cst32`, which the compiler makes of a constant that it copies): what is in
+/// it is that load's own, and the file system of pins takes no such name.
+fn is_handed_over(map: &str) -> bool {
+    !map.contains('.') && !UNPINNED_MAPS.contains(&map)
+}
+
 fn reuse_pinned_maps(open: &mut OpenMooringSkel<'_>, pins: &Pins) -> Result<(), KernelError> {
     for mut map in open.open_object_mut().maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let path = pins.maps().join(&name);
-        if UNPINNED_MAPS.contains(&name.as_str()) || !path.exists() {
+        if !is_handed_over(&name) || !path.exists() {
             continue;
         }
         map.reuse_pinned_map(&path)
@@ -380,7 +385,7 @@ fn pin_new_maps(skeleton: &mut MooringSkel<'_>, pins: &Pins) -> Result<(), Kerne
     for mut map in skeleton.object_mut().maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let path = pins.maps().join(&name);
-        if UNPINNED_MAPS.contains(&name.as_str()) || path.exists() {
+        if !is_handed_over(&name) || path.exists() {
             continue;
         }
         map.pin(&path).map_err(KernelError::bpf(format!("pin map {}", path.display())))?;
@@ -408,4 +413,23 @@ fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) ->
         links.push(link);
     }
     Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_compiler_makes_is_not_handed_over() {
+        for (map, handed_over) in [
+            ("containers", true),
+            ("control", true),
+            ("scratches", false),
+            ("mooring_.rodata", false),
+            (".rodata.cst32", false),
+            ("mooring_.bss", false),
+        ] {
+            assert_eq!(is_handed_over(map), handed_over, "{map}");
+        }
+    }
 }
