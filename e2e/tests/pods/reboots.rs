@@ -80,8 +80,9 @@ fn a_reboot_measured() {
         rig.admin.run(&["delete", "clusterrolebinding", BINDING]).unwrap();
         switched_off_and_on(&rig);
         row(&rig, &mut table, "the agent may read nothing of the API");
-        let kept = ["resourceVersion", "uid", "creationTimestamp", "managedFields"];
-        kept.iter().for_each(|field| drop(binding["metadata"].as_object_mut().unwrap().remove(*field)));
+        for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields"] {
+            binding["metadata"].as_object_mut().unwrap().remove(field);
+        }
         rig.admin.apply(&binding.to_string()).unwrap();
         rig.await_enforced(POLICY);
         without_the_image(&rig, &mut table);
