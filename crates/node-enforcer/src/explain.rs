@@ -4,7 +4,7 @@ use mooring_crd::Severity;
 use mooring_policy::{Class, RuleSet, SlotPolicy, Use};
 use serde::Serialize;
 
-use crate::agent::Surroundings;
+use crate::agent::{Surroundings, UnknownContainers};
 use crate::containers::Container;
 
 /// A container and its policies.
@@ -47,7 +47,8 @@ pub struct AppliedPolicy {
 /// Explains one container.
 #[must_use]
 pub fn explain(rules: &RuleSet, container: &Container, node: &str) -> Explanation {
-    let member = Surroundings::of(container, node).member(rules, container);
+    // Without a cluster nothing is about to become known.
+    let member = Surroundings::of(container, node).member(rules, container, UnknownContainers::DenyDrift);
     Explanation {
         id: container.id.clone(),
         container: container.name.clone(),

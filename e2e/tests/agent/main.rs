@@ -7,4 +7,5 @@ mod line;
 mod played;
 mod relay;
 mod rig;
+mod unknown;
 mod watches;

@@ -1,5 +1,5 @@
-//! A relay on loopback between an agent and the real API server, for what goes wrong on the way: watches that repeat themselves, and
-//! that go on from what the API server no longer has. What is said is the API server's own; the relay only chooses when.
+//! A relay on loopback between an agent and the real API server, for what goes wrong on the way: watches that repeat themselves, that
+//! go on from what the API server no longer has, and that are late. What is said is the API server's own; the relay only chooses when.
 //!
 //! `kubectl proxy` brings the agent's token and TLS, so that all here is plain HTTP, one request a connection.
 
@@ -19,6 +19,8 @@ use serde_json::json;
 const RULES: &str = "/api/v1/namespaces/mooring-nodes/configmaps";
 /// When a line of a watch comes again.
 const AGAIN: Duration = Duration::from_millis(300);
+/// What a node's pods are watched by.
+const PODS: &str = "/api/v1/pods?";
 
 #[derive(Default)]
 struct Faults {
@@ -26,6 +28,8 @@ struct Faults {
     repeats: bool,
     /// Where watches of rules go on from, whatever is asked, until the rules are read anew.
     expired: Option<String>,
+    /// News of pods does not come.
+    holds_pods: bool,
     /// The watches of rules that are under way.
     watches: Vec<TcpStream>,
     /// What was asked about rules, and what a watch of them was refused with, in their order.
@@ -45,7 +49,9 @@ impl Relay {
     /// Between an account and the API server; `folder` is for its files.
     pub fn before(account: &Kubectl, folder: &Path) -> Self {
         let mut proxy = account.command();
-        proxy.args(["proxy", "--port=0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        // The second is what a guest calls this machine's loopback by.
+        let hosts = "--accept-hosts=^127[.]0[.]0[.]1$,^10[.]0[.]2[.]2$";
+        proxy.args(["proxy", "--port=0", hosts]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut proxy = proxy.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(proxy.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -74,9 +80,23 @@ impl Relay {
         Self { proxy, kubeconfig, faults }
     }
 
-    /// For the agent.
+    /// For an agent on this machine.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// For one in a guest, where this machine's loopback has another address.
+    pub fn kubeconfig_in_guest(&self) -> String {
+        let text = fs::read_to_string(&self.kubeconfig).unwrap().replace("127.0.0.1", "10.0.2.2");
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // A client wants some, and a guest has none of a system's.
+        config["clusters"][0]["cluster"]["certificate-authority"] = "/etc/kubernetes/ca.crt".into();
+        config.to_string()
+    }
+
+    /// Holds news of pods back, or lets all of it go.
+    pub fn hold_pods(&self, holds: bool) {
+        self.faults.lock().unwrap().holds_pods = holds;
     }
 
     /// From now on each line of a watch comes twice, and with each about rules all that came before it, the newest first.
@@ -118,7 +138,7 @@ fn pass(mut client: &TcpStream, upstream: u16, faults: &Mutex<Faults>) -> io::Re
     let head = head(&mut from)?;
     let (request, headers) = head.split_first().ok_or(io::ErrorKind::UnexpectedEof)?;
     let (line, _) = request.rsplit_once(" HTTP/").ok_or(io::ErrorKind::InvalidData)?;
-    let (is_rules, is_watch) = (line.contains(RULES), line.contains("watch=true"));
+    let (is_rules, is_pods, is_watch) = (line.contains(RULES), line.contains(PODS), line.contains("watch=true"));
     let mut line = line.to_owned();
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
     if is_rules {
@@ -160,6 +180,9 @@ fn pass(mut client: &TcpStream, upstream: u16, faults: &Mutex<Faults>) -> io::Re
         let mut line = String::new();
         if answers.read_line(&mut line)? == 0 {
             return Ok(());
+        }
+        while is_pods && faults.lock().unwrap().holds_pods {
+            thread::sleep(Duration::from_millis(50));
         }
         client.write_all(line.as_bytes())?;
         if is_rules && line.contains("\"ERROR\"") {

@@ -2,12 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use mooring_policy::{RuleSet, SlotMask, Workload, select};
 
 use crate::containers::Container;
 
 /// Labels by their keys.
 pub type Labels = BTreeMap<String, String>;
+
+/// What a container may do until it is known which policies are for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum UnknownContainers {
+    /// Every policy that prevents, and may or may not be for it, is left out until that is known; the others detect.
+    Allow,
+    /// Every policy that may be for it applies until that is known.
+    DenyDrift,
+}
 
 /// The labels round a container. `None` is "not known yet", and counts as matching.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +39,8 @@ pub enum PodLabels {
     /// Its pod is not known yet.
     #[default]
     Unknown,
+    /// Its pod has too many to be kept, and will not be known better.
+    Overlong,
     /// As the pod has them now, and as it had them when it was first seen, where that is something else: a policy that was for a
     /// pod stays so. A workload whose token may write its own pod must not rid itself of a refusal.
     Known {
@@ -50,9 +63,21 @@ impl Surroundings {
         }
     }
 
-    /// The slots of the policies that are for this container.
+    /// The slots of the policies that are for this container, and of those that may be, as far as `unknown` has them apply.
     #[must_use]
-    pub fn member(&self, rules: &RuleSet, container: &Container) -> SlotMask {
+    pub fn member(&self, rules: &RuleSet, container: &Container, unknown: UnknownContainers) -> SlotMask {
+        let member = self.possible(rules, container);
+        if unknown == UnknownContainers::DenyDrift || self.pod != PodLabels::Unknown {
+            return member;
+        }
+        // Of policies that do not ask for the pod's labels it is known whether they are for it.
+        let asking = rules.policies().iter().filter(|policy| policy.spec.scope.pod_selector.is_some());
+        let asking: SlotMask = asking.map(|policy| policy.slot).collect();
+        SlotMask::from_bits(member.bits() & !(asking.bits() & rules.prevents().bits()))
+    }
+
+    /// What is not known matches.
+    fn possible(&self, rules: &RuleSet, container: &Container) -> SlotMask {
         let with = |pod_labels| {
             let workload = Workload {
                 namespace: Some(&container.namespace),
@@ -67,7 +92,7 @@ impl Surroundings {
         match &self.pod {
             // What the runtime does not say counts as matching.
             PodLabels::OfRuntime => with(container.labels_known.then_some(&container.labels)),
-            PodLabels::Unknown => with(None),
+            PodLabels::Unknown | PodLabels::Overlong => with(None),
             PodLabels::Known { now, first } => {
                 let member = with(Some(now));
                 first.as_ref().map_or(member, |first| member | with(Some(first)))

@@ -21,10 +21,10 @@ mod source;
 mod start;
 
 pub use facts::{Facts, PolicyFacts};
-pub use membership::{Labels, PodLabels, Surroundings};
+pub use membership::{Labels, PodLabels, Surroundings, UnknownContainers};
 pub use output::Format;
 pub use reporter::violation_of;
-pub use run::{Agent, AgentError, Ended, Options, UnknownContainers};
+pub use run::{Agent, AgentError, Ended, Options};
 pub use signals::Signals;
 pub use sink::{Printer, Sink};
 pub use source::{Changes, Files, Rules, Source};

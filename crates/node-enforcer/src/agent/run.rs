@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use mooring_bpf::wire::MAX_CONTAINERS;
 use mooring_crd::SelfTest;
@@ -20,6 +19,7 @@ mod force;
 
 use super::facts::Facts;
 use super::links::PathNumbers;
+use super::membership::UnknownContainers;
 use super::proofs::Proofs;
 use super::release::stay_released;
 use super::reporter::Reporter;
@@ -40,16 +40,6 @@ const SLEEP_DUE: u16 = 200;
 const SLEEP_IDLE: u16 = 1000;
 /// How often it is looked whether the node's state has changed.
 const STATE: Duration = Duration::from_secs(1);
-
-/// What a container that is not resolved yet may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum UnknownContainers {
-    /// Every policy that prevents is left out until the container is known; the others detect.
-    Allow,
-    /// Every policy applies until the container is known.
-    DenyDrift,
-}
 
 /// How the agent runs.
 #[derive(Debug, Clone)]
@@ -307,7 +297,7 @@ impl Agent {
     fn enter(&mut self, cgroup: u64) {
         let Some(known) = self.roster.get_mut(cgroup) else { return };
         let around = self.source.surroundings(&known.container);
-        let member = around.member(&self.rules, &known.container);
+        let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
         known.member = member;
         let container = Arc::clone(&known.container);
         for (path, target) in known.targets(&mut self.path_numbers, &self.rules, member) {

@@ -199,10 +199,11 @@ impl Directory {
         });
         Surroundings {
             namespace: self.namespaces.get(container.namespace.as_str()).map(unpack),
-            pod: pod.filter(|pod| !pod.facts.overlong).map_or(PodLabels::Unknown, |pod| PodLabels::Known {
-                now: pod.facts.labels.clone(),
-                first: pod.facts.first_labels.clone(),
-            }),
+            pod: match pod.map(|pod| &pod.facts) {
+                None => PodLabels::Unknown,
+                Some(facts) if facts.overlong => PodLabels::Overlong,
+                Some(facts) => PodLabels::Known { now: facts.labels.clone(), first: facts.first_labels.clone() },
+            },
             node: None,
         }
     }

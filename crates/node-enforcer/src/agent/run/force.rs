@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use mooring_policy::{RuleSet, SlotMask};
 
-use super::{Agent, UnknownContainers};
+use super::Agent;
+use crate::agent::membership::UnknownContainers;
 use crate::agent::room::members_with_room;
 use crate::agent::source::{Changes, Rules};
 use crate::kernel::{KernelError, Tables};
@@ -73,7 +74,7 @@ impl Agent {
         for cgroup in affected {
             let Some(known) = self.roster.get(cgroup) else { continue };
             let around = self.source.surroundings(&known.container);
-            if around.member(&self.rules, &known.container) != known.member {
+            if around.member(&self.rules, &known.container, self.options.unknown_containers) != known.member {
                 self.enter(cgroup);
             }
         }
@@ -94,7 +95,8 @@ impl Agent {
         let mut left_out = BTreeSet::new();
         let mut masks: BTreeMap<u64, u64> = BTreeMap::new();
         for (cgroup, known) in self.roster.all_mut() {
-            let member = self.source.surroundings(&known.container).member(&rules, &known.container);
+            let around = self.source.surroundings(&known.container);
+            let member = around.member(&rules, &known.container, self.options.unknown_containers);
             masks.insert(cgroup, member.bits());
             let container = Arc::clone(&known.container);
             for (path, target) in known.targets(&mut self.path_numbers, &rules, member) {

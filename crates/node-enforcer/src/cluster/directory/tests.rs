@@ -3,6 +3,7 @@ use mooring_policy::{NodeDefaults, RuleSet, compile};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::UnknownContainers;
 use crate::report::tests::container;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -27,7 +28,10 @@ fn rules(scope: &Value) -> RuleSet {
 /// Whether a policy with this scope is for the test's container (pod u-1, api-x in payments).
 fn applies(directory: &Directory, scope: &Value) -> bool {
     let container = container("c1");
-    !directory.surroundings(&container, "node1").member(&rules(scope), &container).is_empty()
+    !directory
+        .surroundings(&container, "node1")
+        .member(&rules(scope), &container, UnknownContainers::DenyDrift)
+        .is_empty()
 }
 
 fn by_pod() -> Value {
@@ -50,6 +54,42 @@ fn what_is_not_known_matches() {
     directory.namespace_gone("payments");
     directory.namespace("payments", labels(&[]));
     assert!(!applies(&directory, &by_namespace()));
+}
+
+/// Which of a policy that prevents and one that does not are for the test's container, where unknown pods are allowed.
+fn allowed(directory: &Directory, scope: &Value) -> [bool; 2] {
+    [true, false].map(|prevent| {
+        let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "p"},
+            "spec": {"scope": scope, "actions": {"prevent": prevent}}});
+        let rules = compile(&[policy_from_value(policy).unwrap()], NodeDefaults::default()).rules;
+        let container = container("c1");
+        let around = directory.surroundings(&container, "node1");
+        !around.member(&rules, &container, UnknownContainers::Allow).is_empty()
+    })
+}
+
+#[test]
+fn where_unknown_pods_are_allowed_only_what_may_not_be_for_one_is_left_out() {
+    let mut directory = Directory::default();
+    directory.namespace("payments", labels(&[("team", "payments")]));
+    let nobodys = json!({"podSelector": {"matchLabels": {"app": "api"}}, "containers": ["nobodys"]});
+    assert_eq!(allowed(&directory, &by_pod()), [false, true]);
+    assert_eq!(allowed(&directory, &by_namespace()), [true, true]);
+    assert_eq!(allowed(&directory, &json!({})), [true, true]);
+    assert_eq!(allowed(&directory, &nobodys), [false, false]);
+    directory.pod("u-1".to_owned(), pod(&[("app", "api")]));
+    assert_eq!(allowed(&directory, &by_pod()), [true, true]);
+    directory.pod("u-1".to_owned(), pod(&[("app", "web")]));
+    // Labels that it had first count on.
+    assert_eq!(allowed(&directory, &by_pod()), [true, true]);
+}
+
+#[test]
+fn no_pod_makes_itself_unknown() {
+    let mut directory = Directory::default();
+    directory.namespace("payments", labels(&[]));
+    directory.pod("u-1".to_owned(), pod(&[("app", "web"), ("long", &"x".repeat(LABELS_MAX))]));
+    assert_eq!(allowed(&directory, &by_pod()), [true, true]);
 }
 
 #[test]
@@ -169,7 +209,12 @@ fn a_pod_among_500_in_10_000_namespaces_is_resolved_at_once() {
     let (container, rules) = (container("c1"), rules(&by_namespace()));
     let begun = std::time::Instant::now();
     for _ in 0..1000 {
-        assert!(!directory.surroundings(&container, "node1").member(&rules, &container).is_empty());
+        assert!(
+            !directory
+                .surroundings(&container, "node1")
+                .member(&rules, &container, UnknownContainers::DenyDrift)
+                .is_empty()
+        );
     }
     let each = begun.elapsed() / 1000;
     println!("one pod resolved in {each:?}");
