@@ -57,7 +57,7 @@ pub struct NodeCounts {
     #[schemars(range(min = 0))]
     pub degraded: i64,
 
-    /// Nodes whose agent is gone: what it left in the kernel goes on enforcing the last rules, and nothing is told.
+    /// Nodes whose agent is gone: what it left in the kernel goes on enforcing the last rules until the node restarts, and nothing is told.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub unattended: i64,

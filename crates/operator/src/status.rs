@@ -120,7 +120,7 @@ fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> St
     }
     if node.agents_ready == 0 {
         return Standing::Unattended(
-            "its agent's pod is not ready: what it left in the kernel goes on, and nothing is told; look at the pod"
+            "its agent's pod is not ready: what it left in the kernel goes on until the node restarts, and nothing is told; look at the pod"
                 .into(),
         );
     }

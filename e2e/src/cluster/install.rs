@@ -115,15 +115,20 @@ impl Node {
     /// # Errors
     /// When the program cannot be read, or containerd refuses the image.
     pub fn load_program(&self, name: &str, program: &Path) -> Result<()> {
+        self.load_program_as(name, env!("CARGO_PKG_VERSION"), program)
+    }
+
+    /// As [`load_program`](Self::load_program), with a tag of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_program_as(&self, name: &str, tag: &str, program: &Path) -> Result<()> {
         let scratch = Cache::of_user().scratch("program")?;
         let tar = scratch.path().join("image.tar");
         let inside = format!("/mooring-{name}");
         let entrypoint = [inside.clone()];
-        let image = Image {
-            name: &format!("docker.io/mooring/{name}:{}", env!("CARGO_PKG_VERSION")),
-            entrypoint: &entrypoint,
-            ..Image::default()
-        };
+        let image =
+            Image { name: &format!("docker.io/mooring/{name}:{tag}"), entrypoint: &entrypoint, ..Image::default() };
         write_image(&tar, &image, &[Payload { file: program.to_owned(), path: inside }])?;
         self.load(&tar).map(drop)
     }

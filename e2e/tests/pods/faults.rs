@@ -8,24 +8,23 @@ use serde_json::json;
 
 use crate::manifests::{LIVES, TRIES, container, pod};
 use crate::oracle::{Oracle, POLICIES, SPACE, prevents};
-use crate::rig::{NODE, Rig, SYSTEM, eventually, rig};
-
-fn soaks() -> bool {
-    std::env::var_os("MOORING_SOAK").is_some()
-}
+use crate::rig::{NODE, Rig, SYSTEM, eventually, rig, soaks};
+use crate::upgrades::{self, newer_agent};
 
 #[test]
 #[ignore = "boots a guest: make test-pods"]
 fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
+    // Built before there is a guest that takes a processor.
+    let newer = soaks().then(newer_agent);
     let rig = rig();
     rig.run(SPACE, || {
         let mut oracle = Oracle::begin(rig);
+        if let Some(newer) = &newer {
+            upgrades::all(rig, &mut oracle, newer);
+        }
         oracle.during("the agent is killed (SIGKILL)", agent_is_killed);
         oracle.during("the agent's pod is deleted", agent_is_deleted);
         oracle.during("the agent is killed for want of memory", agent_has_no_memory);
-        let seconds = if soaks() { 300 } else { 30 };
-        let edits = format!("a policy is edited once a second for {seconds} s");
-        oracle.during(&edits, |rig| policy_is_edited(rig, seconds));
         oracle.during("one of two policies is deleted and made again", policy_is_made_again);
         oracle.during("containerd is killed", containerd_is_killed);
         oracle.during("runc is replaced", runc_is_replaced);
@@ -33,6 +32,12 @@ fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
             oracle.during("the kubelet is killed", kubelet_is_killed);
             oracle.during("kubectl rollout restart of the agent", agent_rolls);
             oracle.during("the operator is scaled to zero and back", operator_is_away);
+        }
+        // The longest come last.
+        let seconds = if soaks() { 300 } else { 30 };
+        let edits = format!("a policy is edited once a second for {seconds} s");
+        oracle.during(&edits, |rig| policy_is_edited(rig, seconds));
+        if soaks() {
             let outage = "the API server is away for 300 s, the agent killed then";
             oracle.during(outage, |rig| api_server_is_away(rig, Duration::from_mins(5)));
         }
@@ -43,13 +48,13 @@ fn nothing_drifted_ever_runs_whatever_happens_to_the_node() {
 }
 
 /// Which agent it is: its pod, and how often that was restarted.
-fn life(rig: &Rig) -> (String, i64) {
+pub fn life(rig: &Rig) -> (String, i64) {
     let pod = rig.agent();
     let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or_default();
     (pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(), restarts)
 }
 
-fn await_next_agent(rig: &Rig, before: &(String, i64)) {
+pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
     eventually("the next agent, Ready", || {
         let conditions = rig.agent()["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
@@ -57,13 +62,20 @@ fn await_next_agent(rig: &Rig, before: &(String, i64)) {
     });
 }
 
-/// The process id on the node of the agent's container.
-fn process(rig: &Rig) -> String {
-    let pod = rig.agent();
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("containerd://");
-    let tasks = rig.on_node("ctr -n k8s.io tasks ls");
-    let task = tasks.lines().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("{id} in {tasks}"));
-    task.split_whitespace().nth(1).unwrap().to_owned()
+/// The process id on the node of the agent's container. What the API server has of a container may be of the one before for a while.
+pub fn process(rig: &Rig) -> String {
+    let mut process = None;
+    eventually("a process of the agent's container", || {
+        let pod = rig.agent();
+        let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
+        let id = id.trim_start_matches("containerd://");
+        let tasks = rig.on_node("ctr -n k8s.io tasks ls");
+        let task =
+            tasks.lines().find(|line| !id.is_empty() && line.starts_with(id) && line.trim_end().ends_with("RUNNING"));
+        process = task.and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned);
+        process.is_some()
+    });
+    process.unwrap()
 }
 
 fn agent_is_killed(rig: &Rig) {
@@ -146,7 +158,7 @@ fn the_only_policy_is_made_again(rig: &Rig, oracle: &mut Oracle<'_>) {
 }
 
 /// A pod that is started now runs, and is protected.
-fn new_pod_is_protected(rig: &Rig, name: &str) {
+pub fn new_pod_is_protected(rig: &Rig, name: &str) {
     let more = json!({"command": ["sh", "-c", format!("{TRIES}{LIVES}")]});
     rig.admin.apply(&pod(SPACE, name, &[container("main", "/tmp/d", &more)], &json!({})).to_string()).unwrap();
     eventually("a new pod", || rig.admin.run(&["logs", "-n", SPACE, name]).is_ok_and(|log| log.contains("DRIFT")));

@@ -5,4 +5,6 @@ mod faults;
 mod kinds;
 mod manifests;
 mod oracle;
+mod reboots;
 mod rig;
+mod upgrades;

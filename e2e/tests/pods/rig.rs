@@ -14,6 +14,11 @@ pub const LIMIT: Duration = Duration::from_mins(10);
 pub const NODE: &str = "node1";
 pub const SYSTEM: &str = "mooring-system";
 
+/// Whether there is time for what takes long.
+pub fn soaks() -> bool {
+    std::env::var_os("MOORING_SOAK").is_some()
+}
+
 #[track_caller]
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -34,26 +39,18 @@ pub struct Rig {
 pub fn rig() -> &'static Rig {
     static RIG: OnceLock<Rig> = OnceLock::new();
     RIG.get_or_init(|| {
-        let cluster = if let Some(folder) = std::env::var_os("MOORING_CLUSTER") {
-            Cluster::open(Path::new(&folder)).unwrap()
-        } else {
-            let cluster = Cluster::start(Options::default()).unwrap();
-            let options = NodeOptions {
-                memory: 3072,
-                newer_runtime: true,
-                cgroup_driver: cgroup_driver(),
-                ..NodeOptions::new(NODE, "6.12".parse().unwrap())
-            };
-            cluster.start_node(&options).unwrap();
-            let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
-            let images = Images::in_folder(&images);
-            assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
-            cluster.install(&images).unwrap();
-            cluster
-        };
+        let Some(folder) = std::env::var_os("MOORING_CLUSTER") else { return Rig::start(false) };
+        let cluster = Cluster::open(Path::new(&folder)).unwrap();
         let (node, admin) = (cluster.node(NODE).unwrap(), cluster.kubectl());
         Rig { cluster, node, admin }
     })
+}
+
+/// What `make images` built.
+pub fn images() -> Images {
+    let images = Images::in_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images"));
+    assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
+    images
 }
 
 /// What `MOORING_CGROUP_DRIVER` says; cgroupfs unless it says something.
@@ -66,6 +63,22 @@ fn cgroup_driver() -> CgroupDriver {
 }
 
 impl Rig {
+    /// A cluster with Mooring in it, whose node may keep what is on its disk.
+    pub fn start(keeps_disk: bool) -> Self {
+        let cluster = Cluster::start(Options::default()).unwrap();
+        let options = NodeOptions {
+            memory: 3072,
+            newer_runtime: true,
+            cgroup_driver: cgroup_driver(),
+            keeps_disk,
+            ..NodeOptions::new(NODE, "6.12".parse().unwrap())
+        };
+        let node = cluster.start_node(&options).unwrap();
+        cluster.install(&images()).unwrap();
+        let admin = cluster.kubectl();
+        Self { cluster, node, admin }
+    }
+
     /// Runs a test, and tells what there was when it fails.
     pub fn run(&self, namespace: &str, test: impl FnOnce()) {
         if let Err(failed) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) {
