@@ -43,7 +43,7 @@ impl Attachment {
 /// When the kernel has no such function.
 fn attach_to_functions(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook> {
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.attached_to_functions = true.into();
+        rodata.attached_to_functions = true;
     }
     for mut program in open.open_object_mut().progs_mut() {
         let section = program.section().to_string_lossy().into_owned();

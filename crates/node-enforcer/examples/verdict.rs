@@ -134,7 +134,9 @@ fn main() -> ExitCode {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let head = format!("verdict on {}, seed {seed}", release.trim());
     // Proptest calls back through a shared reference.
-    let kernel = RefCell::new(Kernel::load(&LoadOptions { pins: None, comparison: true, attachment: Attachment::LsmHooks }).unwrap());
+    let kernel = RefCell::new(
+        Kernel::load(&LoadOptions { pins: None, comparison: true, attachment: Attachment::LsmHooks }).unwrap(),
+    );
     let seldom = RefCell::new(Seldom::default());
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramAttachType, ProgramMut};
+use mooring_bpf::hooks::{self, Attachment};
 use mooring_bpf::wire::{
     self, NAME_LEN, SCRATCH_SLOTS_PER_CPU, Wire, container, container_flag, control, volume, volume_key,
 };
-use mooring_bpf::hooks::{self, Attachment};
 use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel};
 
 use mooring_policy::{ListPath, PathMasks};
