@@ -2,6 +2,8 @@
 
 use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Struct};
 use libbpf_rs::btf::{Btf, ReferencesType as _};
+use libbpf_rs::skel::OpenSkel as _;
+use libbpf_rs::{ProgramAttachType, ProgramType};
 
 use crate::OpenMooringSkel;
 
@@ -12,35 +14,84 @@ pub struct MissingHook {
     pub missing: String,
 }
 
+/// What the programs are attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// The LSM's hooks: programs of type LSM, where `bpf` is among the active security modules.
+    LsmHooks,
+    /// The functions `security_…` that call these hooks: programs that replace what they return (`fmod_ret`), or watch where they
+    /// return nothing (`fentry`).
+    SecurityFunctions,
+}
+
+impl Attachment {
+    /// The kernel's function of a hook, in its BTF.
+    fn function_of(self, hook: &str) -> String {
+        match (self, hook) {
+            (Self::LsmHooks, _) => format!("bpf_lsm_{hook}"),
+            // Two functions are not called as their hooks are (security/security.c).
+            (Self::SecurityFunctions, "bprm_check_security") => "security_bprm_check".to_owned(),
+            (Self::SecurityFunctions, "inode_free_security") => "security_inode_free".to_owned(),
+            (Self::SecurityFunctions, _) => format!("security_{hook}"),
+        }
+    }
+}
+
+/// Makes the programs for the hooks ones for the functions that call them.
+///
+/// # Errors
+/// When the kernel has no such function.
+fn attach_to_functions(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook> {
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.attached_to_functions = true;
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        let section = program.section().to_string_lossy().into_owned();
+        let Some(hook) = section.strip_prefix("lsm/").filter(|_| program.autoload()) else { continue };
+        let function = Attachment::SecurityFunctions.function_of(hook);
+        let watches = hook == "inode_free_security";
+        program.set_prog_type(ProgramType::Tracing);
+        program.set_attach_type(if watches { ProgramAttachType::TraceFentry } else { ProgramAttachType::ModifyReturn });
+        program
+            .set_attach_target(0, Some(function.clone()))
+            .map_err(|_| MissingHook { missing: format!("the function {function}") })?;
+    }
+    Ok(())
+}
+
 /// Tells the programs where these hooks have their dentry: some got another first argument, the mount's idmapping, in 5.12,
 /// others in 6.0 (`include/linux/lsm_hook_defs.h`). Leaves out the programs of hooks that this kernel does not have: what they
 /// would tell, a comparison finds out later.
 ///
 /// # Errors
 /// When the kernel has no BTF, or one of the hooks is not in it.
-pub fn configure(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook> {
+pub fn configure(open: &mut OpenMooringSkel<'_>, attachment: Attachment) -> Result<(), MissingHook> {
     let btf = Btf::from_vmlinux()
         .map_err(|_| MissingHook { missing: "type information (/sys/kernel/btf/vmlinux)".into() })?;
-    let setattr = dentry_argument(&btf, "inode_setattr")?;
-    let setxattr = dentry_argument(&btf, "inode_setxattr")?;
-    let removexattr = dentry_argument(&btf, "inode_removexattr")?;
+    let setattr = dentry_argument(&btf, attachment, "inode_setattr")?;
+    let setxattr = dentry_argument(&btf, attachment, "inode_setxattr")?;
+    let removexattr = dentry_argument(&btf, attachment, "inode_removexattr")?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.setattr_dentry_argument = setattr;
         rodata.setxattr_dentry_argument = setxattr;
         rodata.removexattr_dentry_argument = removexattr;
     }
-    let has = |hook, argument| dentry_argument(&btf, hook) == Ok(argument);
+    let has = |hook, argument| dentry_argument(&btf, attachment, hook) == Ok(argument);
     let progs = &mut open.progs;
     progs.mooring_inode_set_acl.set_autoload(has("inode_set_acl", 1));
     progs.mooring_inode_remove_acl.set_autoload(has("inode_remove_acl", 1));
     progs.mooring_inode_file_setattr.set_autoload(has("inode_file_setattr", 0));
-    Ok(())
+    match attachment {
+        Attachment::LsmHooks => Ok(()),
+        Attachment::SecurityFunctions => attach_to_functions(open),
+    }
 }
 
 /// The position of the first `struct dentry *`, which must be 0 or 1.
-fn dentry_argument(btf: &Btf<'_>, hook: &str) -> Result<u32, MissingHook> {
-    let missing = || MissingHook { missing: format!("the BPF LSM hook {hook} with a dentry argument") };
-    let function: Func<'_> = btf.type_by_name(&format!("bpf_lsm_{hook}")).ok_or_else(missing)?;
+fn dentry_argument(btf: &Btf<'_>, attachment: Attachment, hook: &str) -> Result<u32, MissingHook> {
+    let function = attachment.function_of(hook);
+    let missing = || MissingHook { missing: format!("the function {function} with a dentry argument") };
+    let function: Func<'_> = btf.type_by_name(&function).ok_or_else(missing)?;
     let prototype = FuncProto::try_from(function.referenced_type()).map_err(|_| missing())?;
     let is_dentry = |id| {
         btf.type_by_id::<Ptr<'_>>(id)

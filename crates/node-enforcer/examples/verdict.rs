@@ -16,6 +16,7 @@ use std::time::Instant;
 use clap::Parser;
 use common::{Seen, Tried, many_policies, tried};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use mooring_bpf::hooks::Attachment;
 use mooring_bpf::wire::{NAME_LEN, Wire, name, name_state, path_key, verdict, verdict_case};
 use mooring_crd::ContainerDriftPolicy;
 use mooring_node_enforcer::kernel::{Kernel, LoadOptions, Members, Tables};
@@ -133,7 +134,9 @@ fn main() -> ExitCode {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let head = format!("verdict on {}, seed {seed}", release.trim());
     // Proptest calls back through a shared reference.
-    let kernel = RefCell::new(Kernel::load(&LoadOptions { pins: None, comparison: true }).unwrap());
+    let kernel = RefCell::new(
+        Kernel::load(&LoadOptions { pins: None, comparison: true, attachment: Attachment::LsmHooks }).unwrap(),
+    );
     let seldom = RefCell::new(Seldom::default());
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

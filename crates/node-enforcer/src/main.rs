@@ -12,7 +12,7 @@ use mooring_node_enforcer::agent::{
     Agent, AgentError, Ended, Files, Format, Options, Printer, Signals, Sink, Source, UnknownContainers,
 };
 use mooring_node_enforcer::canary;
-use mooring_node_enforcer::check::{self, child};
+use mooring_node_enforcer::check::{self, BackendChoice, child};
 use mooring_node_enforcer::cluster;
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
 use mooring_node_enforcer::explain::explain;
@@ -80,6 +80,9 @@ enum Command {
         /// What a container may do until it is known which policies are for it.
         #[arg(long, value_enum, default_value = "DenyDrift")]
         unknown_containers: UnknownContainers,
+        /// How executions are refused.
+        #[arg(long, value_enum, default_value = "Auto")]
+        backend: BackendChoice,
     },
     /// Says what this kernel can do, from a self-test that runs a drifted file; exit status 0 only when it was refused.
     Check {
@@ -128,6 +131,8 @@ enum Command {
     #[command(hide = true)]
     SelfTest {
         #[arg(long)]
+        backend: BackendChoice,
+        #[arg(long)]
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
@@ -147,17 +152,17 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { policies: Some(policies), output, pin_dir, unknown_containers, .. } => {
+        Command::Run { policies: Some(policies), output, pin_dir, unknown_containers, backend, .. } => {
             let by_default = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
             let format = output.unwrap_or(by_default);
             let node = node()?;
             let source = Files::open(policies, node.clone())?;
-            let options = Options { pin_dir, unknown_containers, node };
+            let options = Options { pin_dir, unknown_containers, backend, node };
             let signals = Signals::block().context("block signals")?;
             run(options, signals, Box::new(source), Box::new(Printer { format }))?;
         }
-        Command::Run { place, pin_dir, unknown_containers, .. } => {
-            run_in_cluster(place, pin_dir, unknown_containers)?;
+        Command::Run { place, pin_dir, unknown_containers, backend, .. } => {
+            run_in_cluster(place, pin_dir, unknown_containers, backend)?;
         }
         Command::Check { output, pin_dir } => return print_check(output, &pin_dir),
         Command::Ready { ready_file, pin_dir } => require_readiness(&ready_file, &pin_dir)?,
@@ -166,9 +171,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => Pins::release(&pin_dir)?,
-        Command::SelfTest { pin_dir } => {
+        Command::SelfTest { backend, pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
-            serde_json::to_writer(std::io::stdout(), &check::self_test(&pin_dir)?)?;
+            let backend = backend.backends().next().context("self-test: no backend")?;
+            serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
     }
@@ -182,7 +188,12 @@ fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dy
     }
 }
 
-fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownContainers) -> anyhow::Result<()> {
+fn run_in_cluster(
+    place: Place,
+    pin_dir: PathBuf,
+    unknown_containers: UnknownContainers,
+    backend: BackendChoice,
+) -> anyhow::Result<()> {
     let Some(node) = place.node.filter(|name| !name.is_empty()) else {
         bail!("the node's name is not known: give --node, or set NODE_NAME from spec.nodeName in the pod");
     };
@@ -202,7 +213,7 @@ fn run_in_cluster(place: Place, pin_dir: PathBuf, unknown_containers: UnknownCon
         ready_file: place.ready_file,
     };
     let (source, sink, connection) = cluster::connect(there)?;
-    let options = Options { pin_dir: pin_dir.clone(), unknown_containers, node };
+    let options = Options { pin_dir: pin_dir.clone(), unknown_containers, backend, node };
     // In a thread of its own: the first one stays in the container, because that is where `kubectl exec` and probes come to.
     let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<Ended> {
         cluster::host::enter()?;

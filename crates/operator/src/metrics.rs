@@ -38,6 +38,8 @@ pub struct Metrics {
     pub objects: Family<Word, Gauge>,
     /// Nodes whose `ConfigMap` waits to be written.
     pub nodes: Family<Word, Gauge>,
+    /// Nodes by the backend that their agent uses.
+    pub backends: Family<Word, Gauge>,
     /// Writes.
     pub writes: Family<Outcome, Counter>,
     /// Lists that were begun anew, by kind.
@@ -59,6 +61,7 @@ impl Default for Metrics {
             leader: Gauge::default(),
             objects: Family::default(),
             nodes: Family::default(),
+            backends: Family::default(),
             writes: Family::default(),
             lists: Family::default(),
             watch_failures: Family::default(),
@@ -70,6 +73,7 @@ impl Default for Metrics {
         registry.register("leader", "Whether this process leads", metrics.leader.clone());
         registry.register("objects", "Objects that are known, by kind", metrics.objects.clone());
         registry.register("nodes", "Nodes, by what their ConfigMap waits for", metrics.nodes.clone());
+        registry.register("backends", "Nodes, by how they stop an execution", metrics.backends.clone());
         registry.register("writes", "Writes, by object and result", metrics.writes.clone());
         registry.register("lists", "Lists that were begun, by kind", metrics.lists.clone());
         registry.register("watch_failures", "Watches that failed, by kind", metrics.watch_failures.clone());

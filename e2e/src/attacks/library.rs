@@ -10,6 +10,7 @@ const HUGE_PAGES: &str = "echo 8 > /proc/sys/vm/nr_hugepages; test $(cat /proc/s
 pub(crate) const CASES: &[Case] = &[
     refused("library/mmap-exec", LIBRARY, "cp $T $X").run("$P mmap-exec $X"),
     refused("library/mmap-shared-exec", LIBRARY, "cp $T $X").run("$P mmap-shared-exec $X"),
+    refused("library/mmap-that-implies-exec", LIBRARY, "cp $T $X").run("$P mmap-by-personality $X"),
     refused("library/mprotect-exec", LIBRARY, "cp $T $X").run("$P mprotect-exec $X"),
     refused("library/mprotect-of-a-modified-image-file", LIBRARY, "echo more >> $V")
         .changes_victim()

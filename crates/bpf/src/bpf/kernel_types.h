@@ -46,6 +46,7 @@ enum bpf_func_id___known {
 };
 
 /* include/uapi/asm-generic/mman-common.h, include/linux/fs.h, include/linux/mm.h, include/uapi/linux/stat.h, mman.h, magic.h */
+#define PROT_READ 0x1
 #define PROT_EXEC 0x4
 #define FMODE_WRITE 0x2
 #define FMODE_EXEC_FLAG 0x20 /* __FMODE_EXEC, in file->f_flags */
@@ -59,6 +60,9 @@ enum bpf_func_id___known {
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
+
+#define READ_IMPLIES_EXEC 0x0400000 /* include/uapi/linux/personality.h */
+#define MNT_NOEXEC 0x04 /* include/linux/mount.h */
 
 #define EPERM 1
 #define PATH_MAX 4096
@@ -131,6 +135,7 @@ struct dentry {
 struct vfsmount {
 	struct dentry *mnt_root;
 	struct super_block *mnt_sb;
+	int mnt_flags;
 };
 
 struct mount {
@@ -237,6 +242,7 @@ struct mm_struct {
 struct task_struct {
 	int pid;
 	int tgid;
+	unsigned int personality;
 	char comm[16];
 	struct mm_struct *mm;
 	struct fs_struct *fs;

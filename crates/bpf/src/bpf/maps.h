@@ -11,6 +11,8 @@ const volatile __u32 host_root_dev = 0; /* the host's root folder */
 const volatile __u64 host_root_inode = 0;
 const volatile __u32 host_mount_namespace = 0; /* its number in nsfs */
 const volatile __u32 scratch_slots = 1;        /* entries of the scratch map */
+/* The programs are attached to the functions security_…() instead of the LSM hooks that these call. */
+const volatile bool attached_to_functions = false;
 /* Where these hooks have their dentry: older kernels pass no mount before it. */
 const volatile __u32 setattr_dentry_argument = 1;
 const volatile __u32 setxattr_dentry_argument = 1;

@@ -175,11 +175,36 @@ static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry
 	return judge_mapping(&target);
 }
 
-SEC("lsm/mmap_file")
-int BPF_PROG(mooring_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
+/*
+ * The function security_mmap_file() is asked before it adds what the process's personality asks for; the hook that it calls is
+ * asked after that (mmap_prot() in security/security.c).
+ */
+static __always_inline unsigned long implied_protection(struct file *file, unsigned long prot)
 {
+	struct task_struct *task = current_task();
+
+	if ((prot & (PROT_READ | PROT_EXEC)) != PROT_READ || !(READ(task, personality) & READ_IMPLIES_EXEC))
+		return prot;
+	return file->f_path.mnt->mnt_flags & MNT_NOEXEC ? prot : prot | PROT_EXEC;
+}
+
+SEC("lsm/mmap_file")
+int mooring_mmap_file(__u64 *ctx)
+{
+	struct file *file = (struct file *)ctx[0];
+	unsigned long prot, flags;
+
+	if (!file)
+		return 0;
+	if (attached_to_functions) {
+		flags = ctx[2];
+		prot = implied_protection(file, ctx[1]);
+	} else {
+		flags = ctx[3];
+		prot = ctx[2];
+	}
 	/* Anonymous memory has a file where it is of huge pages, and it is never one that a descriptor was given for. */
-	if (!(prot & PROT_EXEC) || !file || (flags & MAP_ANONYMOUS))
+	if (!(prot & PROT_EXEC) || (flags & MAP_ANONYMOUS))
 		return 0;
 	/* Devices are mapped with PROT_EXEC by drivers and for anonymous memory; they hold no program. */
 	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)

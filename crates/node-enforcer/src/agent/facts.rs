@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mooring_crd::{AppliedRules, SelfTest};
+use mooring_crd::{AppliedRules, Backend, SelfTest};
 use mooring_policy::{Refusal, RuleSet, SlotMask};
 
 /// The node's state as the agent's loop knows it.
@@ -14,6 +14,10 @@ pub struct Facts {
     pub released: bool,
     /// Which ones.
     pub applied: Option<AppliedRules>,
+    /// How executions are refused.
+    pub backend: Option<Backend>,
+    /// Why no better one is used.
+    pub backend_reason: Option<String>,
     /// What came of the self-test.
     pub self_test: Option<SelfTest>,
     /// Containers, sandboxes apart.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use mooring_bpf::wire::MAX_CONTAINERS;
-use mooring_crd::SelfTest;
+use mooring_crd::{Backend, SelfTest};
 use mooring_policy::RuleSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -28,10 +28,10 @@ use super::roster::Roster;
 use super::signals::Signals;
 use super::sink::Sink;
 use super::source::{Rules, Source};
-use super::start::{First, first_rules, pass_self_test};
-use crate::check;
+use super::start::{First, Loaded, first_rules, load_best};
+use crate::check::{self, BackendChoice};
 use crate::kernel::pins::Pins;
-use crate::kernel::{Kernel, KernelError, Lifecycle, LoadOptions, Record};
+use crate::kernel::{Kernel, KernelError, Lifecycle, Record};
 use crate::policies::{LoadErrors, WatchError};
 
 /// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
@@ -48,6 +48,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// See [`UnknownContainers`].
     pub unknown_containers: UnknownContainers,
+    /// See [`BackendChoice`].
+    pub backend: BackendChoice,
     /// The node's name in events.
     pub node: String,
 }
@@ -64,6 +66,12 @@ pub enum AgentError {
     /// The kernel part failed.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Nothing that this version has refuses an execution on this kernel.
+    #[error("no backend can be used: {problems}")]
+    NoBackend {
+        /// What is in the way of each.
+        problems: String,
+    },
     /// This kernel does not refuse what it must, or refuses what it must not.
     #[error("{problems}")]
     SelfTest {
@@ -111,6 +119,9 @@ pub struct Agent {
     proofs: Proofs,
     shortage: Shortage,
     self_test: SelfTest,
+    backend: Backend,
+    /// Why no better one is used.
+    backend_reason: Option<String>,
     /// Why the newest rules are not in force.
     failure: Option<String>,
     /// These rules, and since when they are not.
@@ -143,16 +154,7 @@ impl Agent {
             }
             First::End => return Ok(None),
         };
-        let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins.clone()), comparison: false })?;
-        let self_test = match pass_self_test(&mut kernel, &options.pin_dir) {
-            Ok(self_test) => self_test,
-            Err(error) => {
-                if let Err(left) = kernel.withdraw() {
-                    eprintln!("programs that failed the self-test could not be taken down: {left}");
-                }
-                return Err(error);
-            }
-        };
+        let Loaded { kernel, backend, reason, self_test } = load_best(options.backend, &pins, &options.pin_dir)?;
         let mut agent = Self {
             signals,
             source,
@@ -168,6 +170,8 @@ impl Agent {
             options,
             shortage: Shortage::none(),
             self_test,
+            backend,
+            backend_reason: reason,
             failure: None,
             again: None,
             told: None,
@@ -278,6 +282,8 @@ impl Agent {
         let mut facts = Facts {
             enforcing: true,
             applied: self.given.stamp.clone(),
+            backend: Some(self.backend),
+            backend_reason: self.backend_reason.clone(),
             self_test: Some(self.self_test.clone()),
             problems: self.failure.clone().into_iter().collect(),
             ..Facts::default()

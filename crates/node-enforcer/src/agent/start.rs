@@ -4,16 +4,16 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use mooring_crd::{RulesSource, SelfTest, SelfTestResult};
+use mooring_crd::{Backend, RulesSource, SelfTest, SelfTestResult};
 use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::run::{AgentError, system};
 use super::signals::Signals;
 use super::source::{Rules, Source};
-use crate::check;
-use crate::kernel::Kernel;
+use crate::check::{self, BackendChoice};
 use crate::kernel::pins::Pins;
+use crate::kernel::{Kernel, KernelError, LoadOptions};
 
 /// What an agent does first.
 pub(super) enum First {
@@ -85,11 +85,69 @@ fn may_be_older(rules: &Rules, pin_dir: &Path) -> bool {
     kept.zip(named).is_some_and(|(kept, named)| kept.digest != named)
 }
 
+/// Programs that are loaded, and how they came to be these.
+pub(super) struct Loaded {
+    pub(super) kernel: Kernel,
+    pub(super) backend: Backend,
+    /// What was in the way of each better backend.
+    pub(super) reason: Option<String>,
+    pub(super) self_test: SelfTest,
+}
+
+/// Loads the programs of the best backend that may be used, loads, and passes the self-test.
+///
+/// # Errors
+/// When there is none: with what is in the way of each. What was in force before stays so.
+pub(super) fn load_best(choice: BackendChoice, pins: &Pins, pin_dir: &Path) -> Result<Loaded, AgentError> {
+    let mut reasons = Vec::new();
+    let mut failed = false;
+    for backend in choice.backends() {
+        let problem = match load(backend, pins, pin_dir) {
+            Ok((kernel, self_test)) => {
+                let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+                return Ok(Loaded { kernel, backend, reason, self_test });
+            }
+            Err(AgentError::Kernel(error @ (KernelError::Unsupported { .. } | KernelError::Bpf { .. }))) => {
+                error.to_string()
+            }
+            Err(AgentError::SelfTest { problems }) => {
+                failed = true;
+                problems
+            }
+            // Nothing that another backend could do better.
+            Err(error) => return Err(error),
+        };
+        reasons.push(format!("{}: {problem}", backend.as_str()));
+    }
+    let problems = reasons.join("; ");
+    Err(if failed { AgentError::SelfTest { problems } } else { AgentError::NoBackend { problems } })
+}
+
+fn load(backend: Backend, pins: &Pins, pin_dir: &Path) -> Result<(Kernel, SelfTest), AgentError> {
+    if let Some(obstacle) = check::obstacle(backend) {
+        return Err(obstacle.into());
+    }
+    let attachment = check::attachment(backend)?;
+    let mut kernel = Kernel::load(&LoadOptions { pins: Some(pins.clone()), comparison: false, attachment })?;
+    match pass_self_test(&mut kernel, backend, pin_dir) {
+        Ok(self_test) => Ok((kernel, self_test)),
+        Err(error) => {
+            if let Err(left) = kernel.withdraw() {
+                eprintln!("programs that failed the self-test could not be taken down: {left}");
+            }
+            Err(error)
+        }
+    }
+}
+
 /// A kernel whose layout is read wrongly must not look protected. A test that cannot be made says nothing of the kernel.
-pub(super) fn pass_self_test(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, AgentError> {
+fn pass_self_test(kernel: &mut Kernel, backend: Backend, pin_dir: &Path) -> Result<SelfTest, AgentError> {
     // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
-    let tested =
-        if kernel.is_first() { check::self_test_with(kernel, pin_dir) } else { check::self_test_apart(pin_dir) };
+    let tested = if kernel.is_first() {
+        check::self_test_with(kernel, pin_dir)
+    } else {
+        check::self_test_apart(backend, pin_dir)
+    };
     match tested {
         Ok(result) if result.passed() => {
             let weaknesses: Vec<_> = result.weaknesses().collect();

@@ -1,5 +1,6 @@
 //! What this kernel can do: what can be seen of it, and a self-test that really loads the programs and runs a drifted file.
 
+mod backends;
 pub mod child;
 mod program;
 mod self_test;
@@ -10,6 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::kernel::KernelError;
+pub use backends::{BACKENDS, BackendChoice, attachment, obstacle};
 pub use self_test::{SelfTest, SelfTestError, load_overlay, self_test, self_test_apart, self_test_with};
 
 /// The kernel's active security modules.
@@ -36,7 +38,7 @@ pub struct Check {
     /// The backend that would be used: the first usable one of `backends`.
     pub backend: Option<String>,
     /// Every backend of this version, the best first, and what is in its way.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<TriedBackend>,
     /// What the kernel offers, as far as it can be seen without loading anything.
     pub features: Vec<Feature>,
     /// Whether executions are refused.
@@ -49,11 +51,11 @@ pub struct Check {
     pub self_test: Option<SelfTest>,
 }
 
-/// A way to refuse an execution.
+/// A way to refuse an execution, tried.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Backend {
-    /// `BpfLsm`.
+pub struct TriedBackend {
+    /// Its name.
     pub name: String,
     /// Whether the self-test passed with it.
     pub usable: bool,
@@ -106,18 +108,6 @@ pub fn prerequisites() -> Result<(), KernelError> {
             "boot with lockdown=integrity, or without",
         );
     }
-    let Ok(list) = fs::read_to_string(LSM_LIST) else {
-        return missing(
-            format!("{LSM_LIST} cannot be read"),
-            "run `mount -t securityfs securityfs /sys/kernel/security`",
-        );
-    };
-    if !list.trim().split(',').any(|module| module == "bpf") {
-        return missing(
-            format!("`bpf` is not among the kernel's active security modules ({})", list.trim()),
-            &format!("boot with lsm={},bpf on the kernel's command line", list.trim()),
-        );
-    }
     Ok(())
 }
 
@@ -146,19 +136,29 @@ pub fn check(pin_dir: &Path) -> Check {
         warnings: Vec::new(),
         self_test: None,
     };
-    let tested = prerequisites().map_err(|error| error.to_string());
-    match tested.and_then(|()| self_test(pin_dir).map_err(|error| error.to_string())) {
-        Ok(result) => {
-            check.prevention = result.passed();
-            check.problems.extend(result.problems());
-            check.warnings.extend(result.weaknesses());
-            check.self_test = Some(result);
-        }
-        Err(problem) => check.problems.push(problem),
+    if let Err(error) = prerequisites() {
+        check.problems.push(error.to_string());
+        return check;
     }
-    let reason = (!check.prevention).then(|| check.problems.join("; "));
-    check.backends.push(Backend { name: "BpfLsm".into(), usable: check.prevention, reason });
-    check.backend = check.backends.iter().find(|backend| backend.usable).map(|backend| backend.name.clone());
+    for backend in BACKENDS {
+        let tested = obstacle(backend).map_or(Ok(()), Err).map_err(|error| error.to_string());
+        let tested = tested.and_then(|()| self_test(backend, pin_dir).map_err(|error| error.to_string()));
+        let reason = match &tested {
+            Ok(result) if result.passed() => None,
+            Ok(result) => Some(result.problems().collect::<Vec<_>>().join("; ")),
+            Err(problem) => Some(problem.clone()),
+        };
+        if check.backend.is_none() && reason.is_none() {
+            check.backend = Some(backend.as_str().to_owned());
+            check.warnings.extend(tested.as_ref().ok().into_iter().flat_map(SelfTest::weaknesses));
+            check.self_test = tested.ok();
+        }
+        check.backends.push(TriedBackend { name: backend.as_str().to_owned(), usable: reason.is_none(), reason });
+    }
+    check.prevention = check.backend.is_some();
+    if !check.prevention {
+        check.problems.extend(check.backends.iter().filter_map(|backend| backend.reason.clone()));
+    }
     check
 }
 

@@ -7,11 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mooring_crd::policy_from_value;
+use mooring_crd::{Backend, policy_from_value};
 use mooring_policy::{NodeDefaults, compile};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
+use super::backends::attachment;
 use crate::containers::{Container, Root, Runtime};
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
@@ -105,9 +106,9 @@ impl Drop for Folders {
 ///
 /// # Errors
 /// As [`self_test`].
-pub fn self_test_apart(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+pub fn self_test_apart(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("self-test").arg("--pin-dir").arg(pin_dir);
+    command.args(["self-test", "--backend", backend.as_str()]).arg("--pin-dir").arg(pin_dir);
     let output = scratch("start the self-test", command.output())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -140,9 +141,10 @@ pub fn load_overlay() {
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test(pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+pub fn self_test(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     load_overlay();
-    self_test_with(&mut Kernel::load(&LoadOptions { pins: None, comparison: false })?, pin_dir)
+    let options = LoadOptions { pins: None, comparison: false, attachment: attachment(backend)? };
+    self_test_with(&mut Kernel::load(&options)?, pin_dir)
 }
 
 /// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in

@@ -37,8 +37,12 @@ pub(super) fn status_of(
     DriftNodeStatus {
         agent_version: Some(cut(&fixed.version, limits::MAX_VERSION)),
         kernel: Some(cut(&fixed.kernel, limits::MAX_VERSION)),
-        backend: Some(if works { Backend::BpfLsm } else { Backend::None }),
-        backend_reason: (!works).then(|| backend_reason(facts)),
+        backend: Some(facts.backend.filter(|_| works).unwrap_or(Backend::None)),
+        backend_reason: if works {
+            facts.backend_reason.as_deref().map(|reason| cut(reason, limits::MAX_MESSAGE))
+        } else {
+            Some(backend_reason(facts))
+        },
         self_test: facts.self_test.as_ref().map(|test| SelfTest {
             message: test.message.as_deref().map(|message| cut(message, limits::MAX_MESSAGE)),
             ..test.clone()

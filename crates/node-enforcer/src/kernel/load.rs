@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramAttachType, ProgramMut};
+use mooring_bpf::hooks::{self, Attachment};
 use mooring_bpf::wire::{
     self, NAME_LEN, SCRATCH_SLOTS_PER_CPU, Wire, container, container_flag, control, volume, volume_key,
 };
-use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel, hooks};
+use mooring_bpf::{MooringSkel, MooringSkelBuilder, OpenMooringSkel};
 
 use mooring_policy::{ListPath, PathMasks};
 
@@ -30,6 +31,8 @@ pub struct LoadOptions {
     /// Load the program, too, that compares the kernel's verdict with the pure one. 5.10 warns in its log of one of its type that
     /// uses tables like ours, so nodes are spared it.
     pub comparison: bool,
+    /// What the programs are attached to.
+    pub attachment: Attachment,
 }
 
 /// What the programs counted (`enum counter`).
@@ -70,7 +73,7 @@ impl Kernel {
         let instance = next_instance(options.pins.as_ref(), before.as_ref())?;
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = MooringSkelBuilder::default().open(storage).map_err(KernelError::bpf("open the programs"))?;
-        configure(&mut open, instance)?;
+        configure(&mut open, instance, options.attachment)?;
         open.progs.mooring_verdict.set_autoload(options.comparison);
         if let Some(pins) = &options.pins {
             reuse_pinned_maps(&mut open, pins)?;
@@ -317,7 +320,7 @@ fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), K
         .map_err(KernelError::bpf("put a filled table in its place"))
 }
 
-fn configure(open: &mut OpenMooringSkel<'_>, instance: u16) -> Result<(), KernelError> {
+fn configure(open: &mut OpenMooringSkel<'_>, instance: u16, attachment: Attachment) -> Result<(), KernelError> {
     let host_root = containers::identity_of(Path::new("/proc/1/root"))?;
     let host_mount_namespace = containers::namespace_number(Path::new("/proc/1/ns/mnt"))?;
     let slots = cpus() * SCRATCH_SLOTS_PER_CPU;
@@ -328,9 +331,9 @@ fn configure(open: &mut OpenMooringSkel<'_>, instance: u16) -> Result<(), Kernel
         rodata.host_root_inode = host_root.ino;
         rodata.scratch_slots = slots;
     }
-    hooks::configure(open).map_err(|error| KernelError::Unsupported {
+    hooks::configure(open, attachment).map_err(|error| KernelError::Unsupported {
         missing: format!("this kernel has no {}", error.missing),
-        fix: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y and CONFIG_BPF_LSM=y".into(),
+        fix: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, CONFIG_SECURITY=y and CONFIG_BPF_LSM=y".into(),
     })?;
     open.maps.scratches.set_max_entries(slots).map_err(KernelError::bpf("size the scratch buffers"))
 }
@@ -393,6 +396,14 @@ fn pin_new_maps(skeleton: &mut MooringSkel<'_>, pins: &Pins) -> Result<(), Kerne
     Ok(())
 }
 
+/// libbpf knows by itself only how to attach what is still what its section says.
+fn attach_one(program: &ProgramMut<'_>) -> libbpf_rs::Result<Link> {
+    match program.attach_type() {
+        ProgramAttachType::ModifyReturn | ProgramAttachType::TraceFentry => program.attach_trace(),
+        _ => program.attach(),
+    }
+}
+
 fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) -> Result<Vec<Link>, KernelError> {
     let folder = pins.map(|pins| pins.links_of(instance));
     if let Some(folder) = &folder {
@@ -405,7 +416,7 @@ fn attach(skeleton: &mut MooringSkel<'_>, pins: Option<&Pins>, instance: u16) ->
         if matches!(name.as_str(), "mooring_prove" | "mooring_verdict") || !program.autoload() {
             continue;
         }
-        let mut link = program.attach().map_err(KernelError::bpf(format!("attach {name}")))?;
+        let mut link = attach_one(&program).map_err(KernelError::bpf(format!("attach {name}")))?;
         if let Some(folder) = &folder {
             let path = folder.join(&name);
             link.pin(&path).map_err(KernelError::bpf(format!("pin {}", path.display())))?;

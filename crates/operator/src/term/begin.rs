@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
+use mooring_crd::Backend;
 use mooring_crd::access::NODES_NAMESPACE;
 
 use super::{Done, Term};
@@ -71,6 +72,12 @@ impl Term<'_> {
             let known = if kind == Kind::Event { self.events.len() } else { self.index.names(kind).len() };
             let known = i64::try_from(known).unwrap_or(i64::MAX);
             self.setting.metrics.objects.get_or_create(&word(kind.as_str())).set(known);
+        }
+        let reported = |node: &Node| node.report.as_ref()?.as_ref().ok()?.backend;
+        for backend in Backend::ALL {
+            let nodes = self.index.nodes().values().filter(|node| reported(node) == Some(*backend)).count();
+            let nodes = i64::try_from(nodes).unwrap_or(i64::MAX);
+            self.setting.metrics.backends.get_or_create(&word(backend.as_str())).set(nodes);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::attacks::TOKEN;
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags};
+use nix::sys::personality::{self, Persona};
 use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -25,6 +26,19 @@ pub(super) fn executable(path: &str) -> Outcome {
 /// `mmap(PROT_READ | PROT_EXEC, MAP_SHARED)`.
 pub(super) fn shared_executable(path: &str) -> Outcome {
     map_executable(&File::open(path).tried("open")?, MapFlags::MAP_SHARED)
+}
+
+/// Mapped for reading, by a process whose personality makes that executable.
+pub(super) fn by_personality(path: &str) -> Outcome {
+    personality::set(Persona::READ_IMPLIES_EXEC).tried("personality")?;
+    let _page =
+        Page::of(&File::open(path).tried("open")?, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE).tried("mmap")?;
+    let maps = std::fs::read_to_string("/proc/self/maps").tried("read the mappings")?;
+    if !maps.lines().any(|line| line.contains(" r-xp ") && line.ends_with(path)) {
+        return Err(PayloadError::Unexpected(format!("{path} is not executable in {maps}")));
+    }
+    println!("{TOKEN}");
+    Ok(())
 }
 
 /// Mapped for reading, made executable afterwards.

@@ -88,6 +88,7 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["unshare", flags, command @ ..] => namespaces::unshare(flags, command),
         ["mmap-exec", path] => map::executable(path),
         ["mmap-shared-exec", path] => map::shared_executable(path),
+        ["mmap-by-personality", path] => map::by_personality(path),
         ["mprotect-exec", path] => map::protect_later(path),
         ["map-after-failed-exec", path, source] => map::after_failed_exec(path, source),
         ["memfd-map", source] => map::memfd(source),

@@ -19,8 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 pub(crate) const TESTS_WITHOUT_BPF: &[Test] = &[
-    Test { name: "check-fails-and-names-the-fix", body: check_without },
-    Test { name: "run-fails-and-names-the-fix", body: run_without },
+    Test { name: "check-finds-another-backend-and-says-why", body: check_without },
+    Test { name: "run-with-a-backend-that-cannot-be-fails-and-names-the-fix", body: run_without },
 ];
 
 pub(crate) const TESTS_UNDER_LOCKDOWN: &[Test] =
@@ -37,8 +37,10 @@ fn works(context: &Context) -> Result<()> {
     ensure(bpf_lsm_is_active()?, || "this guest was booted without bpf in the LSM list".into())?;
     let ended = command(context.enforcer()?, &["check", "-o", "json"])?;
     ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
-    let said = json(&ended.output)?.to_string();
-    ensure(said.contains("BpfLsm"), || format!("no backend BpfLsm: {said}"))?;
+    let said = json(&ended.output)?;
+    ensure(said["backend"] == "BpfLsm", || format!("not the best backend: {said}"))?;
+    let tried = said["backends"].as_array().is_some_and(|all| all.iter().all(|one| one["usable"] == true));
+    ensure(tried, || format!("a backend is not usable: {said}"))?;
     let text = command(context.enforcer()?, &["check", "-o", "text"])?;
     ensure(text.status.success() && text.output.contains("BpfLsm"), || text.output)
 }
@@ -102,13 +104,6 @@ fn explains_nothing(context: &Context) -> Result<()> {
     })
 }
 
-fn fails_and_names_the_fix(context: &Context, arguments: &[&str]) -> Result<()> {
-    ensure(!bpf_lsm_is_active()?, || "boot this guest without bpf in the LSM list (lsm=…)".into())?;
-    let ended = command(context.enforcer()?, arguments)?;
-    ensure(!ended.status.success(), || format!("it succeeded: {}", ended.output))?;
-    ensure(ended.output.contains("lsm="), || format!("the fix `lsm=…` is not named: {}", ended.output))
-}
-
 /// The kernel does not take it back: this guest is good for nothing else afterwards.
 fn under_lockdown(context: &Context) -> Result<()> {
     const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
@@ -125,13 +120,28 @@ fn under_lockdown(context: &Context) -> Result<()> {
     Ok(())
 }
 
+fn without_bpf() -> Result<()> {
+    ensure(!bpf_lsm_is_active()?, || "boot this guest without bpf in the LSM list (lsm=…)".into())
+}
+
 fn check_without(context: &Context) -> Result<()> {
-    fails_and_names_the_fix(context, &["check", "-o", "json"])?;
-    fails_and_names_the_fix(context, &["check", "-o", "text"])
+    without_bpf()?;
+    for format in ["json", "text"] {
+        let ended = command(context.enforcer()?, &["check", "-o", format])?;
+        ensure(ended.status.success(), || format!("it ended with {}: {}", ended.status, ended.output))?;
+        let (better, used) = (ended.output.contains("lsm="), ended.output.contains("FmodRet"));
+        ensure(better && used, || format!("not what is used, or not what a better one needs: {}", ended.output))?;
+    }
+    let said = json(&command(context.enforcer()?, &["check", "-o", "json"])?.output)?;
+    ensure(said["backend"] == "FmodRet", || said.to_string())
 }
 
 fn run_without(context: &Context) -> Result<()> {
+    without_bpf()?;
     let folder = context.policies("check")?;
     profiles::write(&folder, &profiles::drift("p", &[], true))?;
-    fails_and_names_the_fix(context, &["run", "--policies", &folder.to_string_lossy()])
+    let arguments = ["run", "--policies", &folder.to_string_lossy(), "--backend", "BpfLsm"];
+    let ended = command(context.enforcer()?, &arguments)?;
+    ensure(!ended.status.success(), || format!("it succeeded: {}", ended.output))?;
+    ensure(ended.output.contains("lsm="), || format!("the fix `lsm=…` is not named: {}", ended.output))
 }

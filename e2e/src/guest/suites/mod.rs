@@ -107,7 +107,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "check-without-bpf",
-        about: "in a guest booted without bpf in the LSM list: the enforcer says so and fails",
+        about: "in a guest booted without bpf in the LSM list: another backend is found, and why",
         apart: true,
         kind: Kind::Tests(check::TESTS_WITHOUT_BPF),
     },

@@ -7,7 +7,7 @@ use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::recorded::Recorded;
 use crate::guest::runtime::Upper;
-use crate::guest::system::poll;
+use crate::guest::system::{bpf_lsm_is_active, poll};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "20-kills-and-restarts", body: kills_and_restarts },
     Test { name: "50-edits", body: edits },
     Test { name: "a-second-enforcer", body: a_second_one },
+    Test { name: "another-backend", body: another_backend },
     Test { name: "upgrade-of-the-wire", body: upgrade },
 ];
 
@@ -115,6 +116,25 @@ fn a_second_one(context: &Context) -> Result<()> {
         first.kill()?;
         thread::sleep(Duration::from_secs(1));
         second.kill()
+    })
+}
+
+/// From one to the other and back, where both can be.
+fn another_backend(context: &Context) -> Result<()> {
+    if !bpf_lsm_is_active()? {
+        println!("# only one backend here");
+        return Ok(());
+    }
+    with_oracle(context, "survival-backend", |binary, folder, enforcer| {
+        let mut before = enforcer;
+        for backend in ["FmodRet", "BpfLsm"] {
+            let next = Enforcer::start_with(binary, folder, &["--backend", backend])?;
+            next.wait_for_log(0, &format!("enforcing: backend={backend}"), Duration::ZERO)?;
+            before.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;
+            thread::sleep(Duration::from_millis(500));
+            before = next;
+        }
+        before.terminate().map(drop)
     })
 }
 

@@ -135,7 +135,8 @@ impl Agent {
 
     pub(super) fn say_enforcing(&self) {
         eprintln!(
-            "enforcing: backend=BpfLsm revision={} policies={} containers={} unprotected={}",
+            "enforcing: backend={} revision={} policies={} containers={} unprotected={}",
+            self.backend.as_str(),
             self.revision,
             self.rules.policies().len(),
             self.roster.all().len(),

@@ -7,6 +7,7 @@ use crate::report::tests::at;
 fn facts() -> Facts {
     Facts {
         enforcing: true,
+        backend: Some(Backend::BpfLsm),
         applied: Some(AppliedRules {
             revision: 7,
             digest: "sha256:0".to_owned(),
@@ -47,6 +48,17 @@ fn a_node_that_does_all() {
     assert_eq!(status.containers.unwrap().summary.as_deref(), Some("3/3"));
     assert_eq!(status.events, Some(NodeEvents { lost: 2, suppressed: 3 }));
     assert_eq!(status.policies.first().unwrap().violations, 9);
+}
+
+#[test]
+fn why_no_better_backend_is_used() {
+    assert_eq!(status(&facts(), &[], None).backend_reason, None);
+    let why = "BpfLsm: not among the LSMs";
+    let facts = Facts { backend: Some(Backend::FmodRet), backend_reason: Some(why.to_owned()), ..facts() };
+    let second_best = status(&facts, &[], None);
+    assert_eq!((second_best.backend, second_best.backend_reason.as_deref()), (Some(Backend::FmodRet), Some(why)));
+    let nothing = status(&Facts { enforcing: false, ..facts }, &[], None);
+    assert_eq!(nothing.backend, Some(Backend::None));
 }
 
 #[test]
