@@ -1,0 +1,193 @@
+//! Time to protect: pods as fast as a node starts them, each trying a dropped program as early as it can.
+//!
+//! Two kernel probes on the node are the observer: of the moment at which the kernel is about to ask its security modules about an exec,
+//! and of each entry into the programs' table of containers. Their clock is one, and the agent knows of neither.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::cluster::{Kubectl, Node};
+use serde_json::{Value, json};
+
+use crate::found;
+use crate::node::{begin, end};
+use crate::rig::eventually;
+
+const PODS: usize = 300;
+const WAVE: usize = 40;
+const SPACE: &str = "payments";
+/// One that was refused says so by its end, so that nothing has to be asked for.
+const TRIES: &str = "cp /bin/busybox /dropped || exit 3; /dropped true && exit 1; [ $? = 126 ] || exit 4";
+const HONEST: &str = "/bin/busybox true";
+
+/// An exec in a container and an entry in its table.
+const PROBES: &str = "set -e; cd /sys/kernel/tracing
+echo mono >trace_clock; echo 8192 >buffer_size_kb
+echo 'p:mooring/exec security_bprm_check cgroup=bprm->mm->owner->cgroups->dfl_cgrp->kn->id:u64 ns=bprm->mm->owner->nsproxy->mnt_ns->ns.inum:u32 file=bprm->filename:string' >>kprobe_events
+echo 'p:mooring/entered htab_map_update_elem map=map->name:string cgroup=+0(key):u64 flags=map_flags:u64' >>kprobe_events
+echo \"ns != $(stat -Lc %i /proc/1/ns/mnt) && file == \\\"/bin/sh\\\"\" >events/mooring/exec/filter
+echo 'map == \"containers\"' >events/mooring/entered/filter
+echo 1 >events/mooring/enable";
+const UNPROBE: &str = "cd /sys/kernel/tracing; echo 0 >events/mooring/enable; cat trace; echo >trace; cat per_cpu/*/stats | grep -E '^(overrun|dropped)'";
+
+#[test]
+#[ignore = "boots a guest and takes half an hour: make bench"]
+fn three_hundred_pods() {
+    let (cluster, node, operator) = begin(3072);
+    let admin = cluster.kubectl();
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE, "labels": {"team": SPACE}}});
+    admin.apply(&namespace.to_string()).unwrap();
+    eventually("the namespace's service account", || {
+        admin.run(&["get", "serviceaccount", "default", "-n", SPACE]).is_ok()
+    });
+    // What only the first pod costs.
+    wave(&admin, 1, HONEST);
+
+    let pods: usize = std::env::var("MOORING_BENCH_PODS").map_or(PODS, |text| text.parse().unwrap());
+    node.run(&["bash", "-c", PROBES]).unwrap();
+    let (mut left, mut ran, mut took) = (pods, 0, Duration::ZERO);
+    while left > 0 {
+        let ended = wave(&admin, left.min(WAVE), TRIES);
+        ran += ended.ran;
+        took += ended.took;
+        left -= left.min(WAVE);
+    }
+    let moments = moments(&node.run(&["bash", "-c", UNPROBE]).unwrap());
+    // Each of them, or there is no number here.
+    assert_eq!(moments.len(), pods);
+    found(&distribution(&moments));
+    found(&json!({"protect-ran": ran, "protect-pods-per-minute": pods as f64 * 60.0 / took.as_secs_f64()}));
+    found(&cost(&admin, &node));
+    end(operator);
+}
+
+struct Wave {
+    /// How many ran what they had dropped.
+    ran: usize,
+    took: Duration,
+}
+
+/// So many pods at once, until the last has ended; then they are deleted.
+fn wave(admin: &Kubectl, pods: usize, script: &str) -> Wave {
+    let items: Vec<Value> = (0..pods)
+        .map(|number| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("pod-{number}"), "namespace": SPACE}, "spec": {
+                "nodeName": "node1", "hostNetwork": true, "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": false, "enableServiceLinks": false,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{"name": "main", "image": "docker.io/library/busybox:test", "command": ["/bin/sh", "-c", script]}],
+            }})
+        })
+        .collect();
+    let begun = Instant::now();
+    admin.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).unwrap();
+    let mut codes: Vec<i64> = Vec::new();
+    let mut waited = 0;
+    // As many as these take minutes: longer than `eventually` waits.
+    while codes.len() < pods {
+        assert!(begun.elapsed() < Duration::from_mins(15), "{} of {pods} pods have ended", codes.len());
+        std::thread::sleep(Duration::from_secs(1));
+        waited += 1;
+        let objects = admin.json(&["get", "pods", "-n", SPACE]).unwrap();
+        let objects = objects["items"].as_array().unwrap();
+        let code = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64();
+        codes = objects.iter().filter_map(code).collect();
+    }
+    let took = begun.elapsed();
+    println!("{pods} pods in {:.0} s, asked {waited} times: {codes:?}", took.as_secs_f64());
+    assert!(codes.iter().all(|code| [0, 1].contains(code)), "{codes:?}");
+    admin.run(&["delete", "pods", "--all", "-n", SPACE, "--wait"]).unwrap();
+    Wave { ran: codes.iter().filter(|code| **code == 1).count(), took }
+}
+
+/// What the probes saw of a container, in microseconds of their clock.
+#[derive(Debug, Default)]
+struct Moments {
+    exec: Option<f64>,
+    /// Entered with every policy, by the kernel itself, because nobody had been quicker.
+    by_kernel: Option<f64>,
+    /// Entered with its own policies.
+    by_agent: Option<f64>,
+}
+
+impl Moments {
+    /// From the first exec to its own rules, and to any.
+    fn spans(&self) -> (f64, f64) {
+        let exec = self.exec.unwrap();
+        let own = self.by_agent.expect("nobody entered a container") - exec;
+        (own, self.by_kernel.map_or(own, |any| own.min(any - exec)))
+    }
+}
+
+/// By the cgroups of those that executed what these pods begin with.
+fn moments(trace: &str) -> Vec<Moments> {
+    let mut all: BTreeMap<&str, Moments> = BTreeMap::new();
+    for line in trace.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((name, count)) =
+            line.split_once(": ").filter(|(name, _)| ["overrun", "dropped events"].contains(name))
+        {
+            assert_eq!(count, "0", "{name}");
+            continue;
+        }
+        let Some((head, tail)) = line.split_once(": exec: ").or_else(|| line.split_once(": entered: ")) else {
+            continue;
+        };
+        let at = head.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() * 1e6;
+        let field = |name: &str| tail.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let of = all.entry(field("cgroup").unwrap()).or_default();
+        let seen = match (tail.contains("map="), field("flags")) {
+            (false, _) => &mut of.exec,
+            // BPF_NOEXIST: the programs enter only what is not there.
+            (true, Some("1")) => &mut of.by_kernel,
+            (true, _) => &mut of.by_agent,
+        };
+        seen.get_or_insert(at);
+    }
+    all.into_values().filter(|seen| seen.exec.is_some()).collect()
+}
+
+fn distribution(all: &[Moments]) -> Value {
+    let sorted = |span: fn((f64, f64)) -> f64| {
+        let mut spans: Vec<f64> = all.iter().map(|seen| span(seen.spans())).collect();
+        spans.sort_by(f64::total_cmp);
+        spans
+    };
+    let (own, any) = (sorted(|spans| spans.0), sorted(|spans| spans.1));
+    println!("own {own:.0?}\nany {any:.0?}");
+    let at = |spans: &[f64], percent: usize| spans[(spans.len() * percent).div_ceil(100) - 1];
+    json!({
+        "protect-p50-us": at(&any, 50), "protect-p99-us": at(&any, 99), "protect-worst-us": at(&any, 100),
+        "protect-own-p50-us": at(&own, 50), "protect-own-p99-us": at(&own, 99), "protect-own-worst-us": at(&own, 100),
+        "protect-by-kernel": all.iter().filter(|seen| seen.spans().0 > seen.spans().1).count(),
+    })
+}
+
+/// What the starts of a wave of honest pods cost: the programs, the agent, and the node in all.
+fn cost(admin: &Kubectl, node: &Node) -> Value {
+    let read = || -> Vec<f64> {
+        let script = "agent=/sys/fs/cgroup$(cut -d: -f3 /proc/$(busybox pidof mooring-enforcer | cut -d' ' -f1)/cgroup)
+            bpftool -j prog show
+            sed -n 's/^usage_usec //p' $agent/cpu.stat /sys/fs/cgroup/cpu.stat";
+        let text = node.run(&["bash", "-c", script]).unwrap();
+        let (programs, usage) = text.split_once('\n').unwrap();
+        let programs: Value = serde_json::from_str(programs).unwrap();
+        let ours = programs
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|it| it["name"].as_str().is_some_and(|it| it.starts_with("mooring_")));
+        let nanoseconds: f64 = ours.filter_map(|it| it["run_time_ns"].as_f64()).sum();
+        let mut numbers = vec![nanoseconds / 1000.0];
+        numbers.extend(usage.lines().map(|line| line.parse::<f64>().unwrap()));
+        numbers
+    };
+    node.run(&["sh", "-c", "echo 1 >/proc/sys/kernel/bpf_stats_enabled"]).unwrap();
+    let before = read();
+    wave(admin, WAVE, HONEST);
+    let after = read();
+    node.run(&["sh", "-c", "echo 0 >/proc/sys/kernel/bpf_stats_enabled"]).unwrap();
+    let each: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (after - before) / WAVE as f64).collect();
+    let [programs, agent, node] = each[..] else { panic!("{each:?}") };
+    json!({"start-programs-us": programs, "start-agent-us": agent, "start-added-us": programs + agent, "start-node-us": node})
+}
