@@ -1,7 +1,7 @@
 //! Time to protect: pods as fast as a node starts them, each trying a dropped program as early as it can.
 //!
-//! Two kernel probes on the node are the observer: of the moment at which the kernel is about to ask its security modules about an exec,
-//! and of each entry into the programs' table of containers. Their clock is one, and the agent knows of neither.
+//! Two kernel probes on the node are the observer: of the moment from which an exec can no longer fail, before the new program's first
+//! instruction, and of each entry into the programs' table of containers. Their clock is one, and the agent knows of neither.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const HONEST: &str = "/bin/busybox true";
 /// An exec in a container and an entry in its table.
 const PROBES: &str = "set -e; cd /sys/kernel/tracing
 echo mono >trace_clock; echo 8192 >buffer_size_kb
-echo 'p:mooring/exec security_bprm_check cgroup=bprm->mm->owner->cgroups->dfl_cgrp->kn->id:u64 ns=bprm->mm->owner->nsproxy->mnt_ns->ns.inum:u32 file=bprm->filename:string' >>kprobe_events
+echo 'p:mooring/exec begin_new_exec cgroup=bprm->mm->owner->cgroups->dfl_cgrp->kn->id:u64 ns=bprm->mm->owner->nsproxy->mnt_ns->ns.inum:u32 file=bprm->filename:string' >>kprobe_events
 echo 'p:mooring/entered htab_map_update_elem map=map->name:string cgroup=+0(key):u64 flags=map_flags:u64' >>kprobe_events
 echo \"ns != $(stat -Lc %i /proc/1/ns/mnt) && file == \\\"/bin/sh\\\"\" >events/mooring/exec/filter
 echo 'map == \"containers\"' >events/mooring/entered/filter
