@@ -201,3 +201,26 @@ fn cost(admin: &Kubectl, node: &Node) -> Value {
     let [programs, agent, node] = each[..] else { panic!("{each:?}") };
     json!({"start-programs-us": programs, "start-agent-us": agent, "start-added-us": programs + agent, "start-node-us": node})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_probes_saw_of_each_container() {
+        let trace = "# tracer: nop
+#
+ sh-90 [000] ...1. 10.000100: entered: (htab_map_update_elem+0x0/0x380) map=\"containers\" cgroup=77 flags=1
+ sh-90 [000] ..... 10.000350: exec: (begin_new_exec+0x0/0xd20) cgroup=77 ns=4026532301 file=\"/bin/sh\"
+ sh-91 [001] ..... 11.000000: exec: (begin_new_exec+0x0/0xd20) cgroup=78 ns=4026532302 file=\"/bin/sh\"
+ mooring-enforce-8 [001] ..... 11.002000: entered: (htab_map_update_elem+0x0/0x380) map=\"containers\" cgroup=78 flags=0
+ mooring-enforce-8 [001] ..... 11.003000: entered: (htab_map_update_elem+0x0/0x380) map=\"containers\" cgroup=77 flags=0
+ mooring-enforce-8 [001] ..... 11.004000: entered: (htab_map_update_elem+0x0/0x380) map=\"containers\" cgroup=99 flags=0
+overrun: 0
+dropped events: 0
+";
+        let seen = moments(trace);
+        let spans: Vec<_> = seen.iter().map(|it| (it.any().round(), it.own().map(f64::round))).collect();
+        assert_eq!(spans, [(-250.0, Some(1_002_650.0)), (2000.0, Some(2000.0))]);
+    }
+}
