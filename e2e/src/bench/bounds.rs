@@ -174,6 +174,7 @@ const AGENT: &[Bound] = &[
     reported("pods: the same, 99 of 100 at most, ms", Value::Moment("protect-own-p99-us")),
     reported("pods: the same, the worst, ms", Value::Moment("protect-own-worst-us")),
     reported("pods: those that every policy applied to until then", Value::Count("protect-by-kernel")),
+    reported("pods: those that had ended before the agent came to them", Value::Count("protect-ended-before-own")),
     bound(
         "pods: of the node's work for a pod's start, Mooring's",
         Value::Share("start-added-us", "start-node-us"),
