@@ -19,6 +19,8 @@ enum Value {
     Moment(&'static str),
     /// How many.
     Count(&'static str),
+    /// How much the first is of the second, in percent. Both are microseconds, told in milliseconds.
+    Share(&'static str, &'static str),
 }
 
 struct Bound {
@@ -160,6 +162,27 @@ const AGENT: &[Bound] = &[
         "agent: the API server's slowest answer that it is ready meanwhile, s",
         Value::Time("agents-readyz-worst-ms"),
     ),
+    bound("pods: of 300 in waves of 40, those that ran what they had dropped", Value::Count("protect-ran"), 0.0, None),
+    reported("pods: started in a minute", Value::Count("protect-pods-per-minute")),
+    reported("pods: from the first exec to rules in force, ms (middle one)", Value::Moment("protect-p50-us")),
+    reported("pods: the same, 99 of 100 at most, ms", Value::Moment("protect-p99-us")),
+    reported("pods: the same, the worst, ms", Value::Moment("protect-worst-us")),
+    reported(
+        "pods: from the first exec to its own policies alone, ms (middle one)",
+        Value::Moment("protect-own-p50-us"),
+    ),
+    reported("pods: the same, 99 of 100 at most, ms", Value::Moment("protect-own-p99-us")),
+    reported("pods: the same, the worst, ms", Value::Moment("protect-own-worst-us")),
+    reported("pods: those that every policy applied to until then", Value::Count("protect-by-kernel")),
+    reported("pods: those that had ended before the agent came to them", Value::Count("protect-ended-before-own")),
+    bound(
+        "pods: of the node's work for a pod's start, Mooring's",
+        Value::Share("start-added-us", "start-node-us"),
+        1.0,
+        None,
+    ),
+    reported("pods: of that its programs', ms", Value::Moment("start-programs-us")),
+    reported("pods: of that its agent's, ms", Value::Moment("start-agent-us")),
 ];
 
 /// A line of the table.
@@ -216,6 +239,11 @@ impl Bound {
                 from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
                 (with / without - 1.0) * 100.0
             }
+            Value::Share(part, whole) => {
+                let (part, whole) = (numbers.get(part)?, numbers.get(whole)?);
+                from = format!("{:.2} of {:.2} ms", part / 1000.0, whole / 1000.0);
+                part / whole * 100.0
+            }
             Value::Thousands(name) | Value::Time(name) | Value::Moment(name) => numbers.get(name)? / 1000.0,
             Value::Memory(name) => numbers.get(name)? / 1024.0,
             Value::Count(name) => numbers.get(name)?,
@@ -235,6 +263,7 @@ impl Bound {
     fn told(&self, number: f64) -> String {
         match self.value {
             Value::Overhead(..) => format!("{number:+.2} %"),
+            Value::Share(..) => format!("{number:.2} %"),
             Value::Thousands(_) => format!("{number:.1}"),
             Value::Memory(_) | Value::Time(_) | Value::Size(_) => format!("{number:.2}"),
             Value::Moment(_) => format!("{number:.3}"),
@@ -261,6 +290,15 @@ mod tests {
             (Some(true), "+0.90 %", "+1.00 % (goal +0.50 %)")
         );
         let missed = bound.judge(&numbers(&[("with", 1011.0), ("without", 1000.0)])).unwrap();
+        assert_eq!(missed.kept, Some(false));
+    }
+
+    #[test]
+    fn a_share_is_kept_up_to_its_bound() {
+        let bound = bound("x", Value::Share("part", "whole"), 1.0, None);
+        let kept = bound.judge(&numbers(&[("part", 9_900.0), ("whole", 1_000_000.0)])).unwrap();
+        assert_eq!((kept.kept, &*kept.measured, &*kept.from), (Some(true), "0.99 %", "9.90 of 1000.00 ms"));
+        let missed = bound.judge(&numbers(&[("part", 11_000.0), ("whole", 1_000_000.0)])).unwrap();
         assert_eq!(missed.kept, Some(false));
     }
 

@@ -1,4 +1,4 @@
-//! What the agent does under floods, and how soon an edit is in force on a node. Part of `make bench`: no part of `make test`.
+//! What the agent does under floods, how soon an edit is in force on a node, and a new pod protected. Part of `make bench`: no part of `make test`.
 #![allow(missing_docs, unreachable_pub, dead_code)]
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 
 mod floods;
 mod node;
+mod protect;
 #[path = "../agent/rig.rs"]
 mod rig;
 

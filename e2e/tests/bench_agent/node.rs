@@ -56,11 +56,12 @@ fn revision(data: &Value) -> Option<u64> {
     serde_json::from_str::<Value>(data["policies.json"].as_str()?).ok()?["revision"].as_u64()
 }
 
-/// A node whose agent has the rules that the real operator gave it.
-fn begin() -> (Cluster, Node, Child) {
+/// A node of so many MiB whose agent has the rules that the real operator gave it.
+pub fn begin(memory: u32) -> (Cluster, Node, Child) {
     let cluster = start();
     let probe = built("guest", "make build");
     let mut options = NodeOptions::new("node1", "6.12".parse().unwrap());
+    options.memory = memory;
     options.payload = vec![Payload { file: probe, path: "/usr/local/bin/probe".to_owned() }];
     let node = cluster.start_node(&options).unwrap();
     cluster.await_ready(&node).unwrap();
@@ -75,7 +76,7 @@ fn begin() -> (Cluster, Node, Child) {
     (cluster, node, operator)
 }
 
-fn end(mut operator: Child) {
+pub fn end(mut operator: Child) {
     operator.kill().unwrap();
     operator.wait().unwrap();
 }
@@ -83,7 +84,7 @@ fn end(mut operator: Child) {
 #[test]
 #[ignore = "boots a guest and takes minutes: make bench"]
 fn edits_and_a_flood() {
-    let (cluster, _node, operator) = begin();
+    let (cluster, _node, operator) = begin(2048);
     let admin = cluster.kubectl();
     edits(&cluster, &admin);
     flood(&admin);
@@ -93,7 +94,7 @@ fn edits_and_a_flood() {
 #[test]
 #[ignore = "boots a guest and takes minutes: make bench"]
 fn memory_with_250_pods() {
-    let (cluster, node, operator) = begin();
+    let (cluster, node, operator) = begin(2048);
     // Whoever writes the rules here is the test.
     end(operator);
     memory(&cluster, &cluster.kubectl(), &node);
