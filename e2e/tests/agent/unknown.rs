@@ -8,9 +8,10 @@ use crate::played::{State, agent_of};
 use crate::relay::Relay;
 use crate::rig::{enforcer, eventually, hand, operator, start};
 
-/// Tries a dropped program, and one of its image, again and again.
-const TRIES: &str = "cp /bin/busybox /dropped; while :; do
-    if /dropped true 2>/dev/null; then echo RAN; else echo REFUSED; fi
+/// Tries a dropped program, and one of its image, again and again. What the shell cannot execute ends with 126.
+const TRIES: &str = "mkdir /d; cp /bin/busybox /d/; while :; do
+    /d/busybox true 2>/dev/null
+    case $? in 0) echo RAN ;; 126) echo REFUSED ;; *) echo DISTURBED ;; esac
     /bin/busybox true || echo DISTURBED
     sleep 1
 done";
