@@ -2,6 +2,7 @@
 //! in these two only.
 
 mod adopt;
+mod again;
 mod compare;
 mod facts;
 mod floods;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mooring_policy::{RuleSet, SlotMask};
 
 use super::adopt::started;
+use super::again::Again;
 use super::links::{Links, PathNumbers};
 use crate::containers::{Container, Finder, FinderConfig};
 
@@ -24,8 +25,8 @@ pub(super) struct Known {
     /// The slots of its policies, as they are in the kernel.
     pub(super) member: SlotMask,
     links: Links,
-    /// Some of its volumes are made by the runtime later; until when they are looked for.
-    incomplete_until: Option<Instant>,
+    /// Some of its volumes are made by the runtime later, and are looked for.
+    incomplete: Option<Again>,
 }
 
 impl Known {
@@ -49,6 +50,7 @@ struct Unresolved {
     path: String,
     maker: Option<u32>,
     tries: u32,
+    again: Again,
 }
 
 /// All of them, by cgroup id.
@@ -94,9 +96,17 @@ impl Roster {
         self.unresolved.iter().any(|unresolved| unresolved.cgroup == cgroup)
     }
 
-    /// Whether [`Roster::look_again`] may find something.
-    pub(super) fn is_incomplete(&self) -> bool {
-        !self.unresolved.is_empty() || self.known.values().any(|known| known.incomplete_until.is_some())
+    /// When [`Roster::look_again`] may find something.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let unresolved = self.unresolved.iter().map(|unresolved| &unresolved.again);
+        unresolved.chain(self.known.values().filter_map(|known| known.incomplete.as_ref())).map(Again::due).min()
+    }
+
+    /// Looks at this cgroup next: something happens in it.
+    pub(super) fn hurry(&mut self, cgroup: u64) {
+        for unresolved in self.unresolved.iter_mut().filter(|unresolved| unresolved.cgroup == cgroup) {
+            unresolved.again.hurry(Instant::now());
+        }
     }
 
     /// Learns containers that are not known yet; gives their cgroups.
@@ -111,7 +121,8 @@ impl Roster {
 
     /// A cgroup was made by process `maker` (0: not known). Gives it once it is known to be a container's.
     pub(super) fn made(&mut self, cgroup: u64, path: String, maker: u32) -> Option<u64> {
-        self.resolve(Unresolved { cgroup, path, maker: (maker != 0).then_some(maker), tries: 0 })
+        let again = Again::from(Instant::now());
+        self.resolve(Unresolved { cgroup, path, maker: (maker != 0).then_some(maker), tries: 0, again })
     }
 
     /// Whether a container's cgroup is no longer there, though nobody has told.
@@ -132,12 +143,12 @@ impl Roster {
 
     /// Looks again at what was not there before; gives the containers that are new, or have more volumes than before.
     pub(super) fn look_again(&mut self) -> Vec<u64> {
-        let mut found: Vec<u64> = std::mem::take(&mut self.unresolved)
-            .into_iter()
-            .filter_map(|unresolved| self.resolve(unresolved))
-            .collect();
+        let now = Instant::now();
+        let due = self.unresolved.extract_if(.., |unresolved| unresolved.again.due() <= now);
+        let due: Vec<_> = due.collect();
+        let mut found: Vec<u64> = due.into_iter().filter_map(|unresolved| self.resolve(unresolved)).collect();
         for (cgroup, known) in &mut self.known {
-            let Some(until) = known.incomplete_until else { continue };
+            let Some(again) = known.incomplete.as_mut().filter(|again| again.due() <= now) else { continue };
             let mut container = Container::clone(&known.container);
             if container.init_pid.is_none()
                 && let Ok(Some(now)) = self.finder.resolve(&container.cgroup, None)
@@ -148,8 +159,8 @@ impl Roster {
                 Some(pid) => self.finder.resolve_tmpfs(&mut container, pid).unwrap_or(usize::MAX),
                 None => usize::MAX,
             };
-            if left == 0 || Instant::now() > until {
-                known.incomplete_until = None;
+            if left == 0 || again.looked(now) > SET_UP {
+                known.incomplete = None;
             }
             if container.volumes != known.container.volumes {
                 found.push(*cgroup);
@@ -167,6 +178,7 @@ impl Roster {
             Ok(found) => found.map(|container| self.learn(container)),
             Err(error) if error.is_transient() && unresolved.tries < TRIES => {
                 unresolved.tries += 1;
+                unresolved.again.looked(Instant::now());
                 self.unresolved.push(unresolved);
                 None
             }
@@ -195,7 +207,7 @@ impl Roster {
             member: SlotMask::default(),
             links: Links::default(),
             // What stays unknown is a foreign mount until it is known.
-            incomplete_until: (left > 0).then(|| Instant::now() + SET_UP),
+            incomplete: (left > 0).then(|| Again::from(Instant::now())),
         };
         self.known.insert(cgroup, known);
         cgroup

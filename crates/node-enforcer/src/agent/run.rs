@@ -254,13 +254,16 @@ impl Agent {
 
     /// True: a signal asks to end.
     fn wait(&self) -> Result<bool, AgentError> {
-        let timeout = if self.source.is_settling() || self.roster.is_incomplete() {
+        let timeout = if self.source.is_settling() {
             SLEEP_BUSY
         } else if self.reporter.is_pending() {
             SLEEP_DUE
         } else {
             SLEEP_IDLE
         };
+        let look = self.roster.next_look().map(|due| due.saturating_duration_since(Instant::now()));
+        let look = look.and_then(|pause| u16::try_from(pause.as_millis() + 1).ok());
+        let timeout = timeout.min(look.unwrap_or(timeout));
         let maps = &self.kernel.skeleton().maps;
         let mut polled =
             [self.source.descriptor(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
@@ -405,6 +408,7 @@ impl Agent {
             }
             Lifecycle::CgroupReleased { cgroup } => self.released(cgroup),
             Lifecycle::UnknownContainer { cgroup } => {
+                self.roster.hurry(cgroup);
                 if self.roster.get(cgroup).is_none() && !self.roster.is_unresolved(cgroup) {
                     for found in self.roster.scan() {
                         self.adopt(found);
