@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The shortest and the longest pause between two looks.
 const LEAST: Duration = Duration::from_millis(20);
-const MOST: Duration = Duration::from_millis(500);
+const MOST: Duration = Duration::from_secs(4);
 /// The part of the time waited so far that a pause takes.
 const PART: u32 = 8;
 
@@ -56,7 +56,7 @@ mod tests {
             assert!(pause >= LEAST && pause <= MOST && (pause == LEAST || pause <= waited / PART), "{pause:?}");
             looks += 1;
         }
-        assert!((100..200).contains(&looks), "{looks}");
+        assert!((40..70).contains(&looks), "{looks}");
         again.hurry(begun);
         assert_eq!(again.due(), begun);
     }
