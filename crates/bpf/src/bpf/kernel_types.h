@@ -62,7 +62,7 @@ enum bpf_func_id___known {
 #define HUGETLBFS_MAGIC 0x958458f6
 
 #define READ_IMPLIES_EXEC 0x0400000 /* include/uapi/linux/personality.h */
-#define MNT_NOEXEC 0x04 /* include/linux/mount.h */
+#define MNT_NOEXEC 0x04             /* include/linux/mount.h */
 
 #define EPERM 1
 #define PATH_MAX 4096
