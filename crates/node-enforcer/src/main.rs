@@ -271,6 +271,9 @@ fn print_check(output: AnswerFormat, pin_dir: &Path) -> anyhow::Result<ExitCode>
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
         writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
         writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
+        for problem in &answer.problems {
+            writeln!(out, "problem:     {problem}")?;
+        }
         for backend in &answer.backends {
             let answer =
                 backend.reason.as_ref().map_or_else(|| "usable".to_owned(), |reason| format!("not usable: {reason}"));

@@ -43,7 +43,7 @@ pub struct Check {
     pub features: Vec<Feature>,
     /// Whether executions are refused.
     pub prevention: bool,
-    /// What is in the way, each with what to do.
+    /// What is in every backend's way, each with what to do: none was tried then.
     pub problems: Vec<String>,
     /// What works less well than it does elsewhere.
     pub warnings: Vec<String>,
@@ -156,9 +156,6 @@ pub fn check(pin_dir: &Path) -> Check {
         check.backends.push(TriedBackend { name: backend.as_str().to_owned(), usable: reason.is_none(), reason });
     }
     check.prevention = check.backend.is_some();
-    if !check.prevention {
-        check.problems.extend(check.backends.iter().filter_map(|backend| backend.reason.clone()));
-    }
     check
 }
 
