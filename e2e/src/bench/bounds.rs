@@ -183,6 +183,10 @@ const AGENT: &[Bound] = &[
     ),
     reported("pods: of that its programs', ms", Value::Moment("start-programs-us")),
     reported("pods: of that its agent's, ms", Value::Moment("start-agent-us")),
+    reported(
+        "agent: its container's work where nothing happens, ms in a second",
+        Value::Moment("idle-agent-us-in-a-second"),
+    ),
 ];
 
 /// A line of the table.

@@ -45,6 +45,7 @@ fn three_hundred_pods() {
     });
     // What only the first pod costs.
     wave(&admin, 1, HONEST);
+    found(&idle(&node));
     found(&cost(&admin, &node));
 
     let pods: usize = std::env::var("MOORING_BENCH_PODS").map_or(PODS, |text| text.parse().unwrap());
@@ -176,31 +177,43 @@ fn distribution(all: &[Moments]) -> Value {
 
 /// What the starts of a wave of honest pods cost: the programs, the agent, and the node in all.
 fn cost(admin: &Kubectl, node: &Node) -> Value {
-    let read = || -> Vec<f64> {
-        let script = "agent=/sys/fs/cgroup$(cut -d: -f3 /proc/$(busybox pidof mooring-enforcer | cut -d' ' -f1)/cgroup)
-            bpftool -j prog show
-            sed -n 's/^usage_usec //p' $agent/cpu.stat /sys/fs/cgroup/cpu.stat";
+    let read = || -> [f64; 3] {
+        // Its threads, not its cgroup: there the kubelet's probes run, as often without a pod's start.
+        let script = "bpftool -j prog show; cat /proc/$(busybox pidof mooring-enforcer)/task/*/schedstat
+            sed -n 's/^usage_usec //p' /sys/fs/cgroup/cpu.stat";
         let text = node.run(&["bash", "-c", script]).unwrap();
-        let (programs, usage) = text.split_once('\n').unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let [programs, threads @ .., node] = &lines[..] else { panic!("{text}") };
         let programs: Value = serde_json::from_str(programs).unwrap();
         let ours = programs
             .as_array()
             .unwrap()
             .iter()
             .filter(|it| it["name"].as_str().is_some_and(|it| it.starts_with("mooring_")));
-        let nanoseconds: f64 = ours.filter_map(|it| it["run_time_ns"].as_f64()).sum();
-        let mut numbers = vec![nanoseconds / 1000.0];
-        numbers.extend(usage.lines().map(|line| line.parse::<f64>().unwrap()));
-        numbers
+        let programs: f64 = ours.filter_map(|it| it["run_time_ns"].as_f64()).sum();
+        // The first field: nanoseconds on a processor (Documentation/scheduler/sched-stats.rst).
+        let agent: f64 = threads.iter().map(|thread| thread.split(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+        [programs / 1000.0, agent / 1000.0, node.parse().unwrap()]
     };
     node.run(&["sh", "-c", "echo 1 >/proc/sys/kernel/bpf_stats_enabled"]).unwrap();
     let before = read();
     wave(admin, WAVE, HONEST);
     let after = read();
     node.run(&["sh", "-c", "echo 0 >/proc/sys/kernel/bpf_stats_enabled"]).unwrap();
-    let each: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (after - before) / WAVE as f64).collect();
-    let [programs, agent, node] = each[..] else { panic!("{each:?}") };
+    let [programs, agent, node] = std::array::from_fn(|number| (after[number] - before[number]) / WAVE as f64);
     json!({"start-programs-us": programs, "start-agent-us": agent, "start-added-us": programs + agent, "start-node-us": node})
+}
+
+/// What an agent costs, with what the kubelet runs in its container, where nothing happens.
+fn idle(node: &Node) -> Value {
+    const QUIET: Duration = Duration::from_mins(3);
+    let used = || -> f64 {
+        let script = "sed -n 's/^usage_usec //p' /sys/fs/cgroup$(cut -d: -f3 /proc/$(busybox pidof mooring-enforcer)/cgroup)/cpu.stat";
+        node.run(&["bash", "-c", script]).unwrap().trim().parse().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(QUIET);
+    json!({"idle-agent-us-in-a-second": (used() - before) / QUIET.as_secs_f64()})
 }
 
 #[cfg(test)]
