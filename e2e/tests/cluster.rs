@@ -6,25 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{
     Cluster, Component, Ended, Error, Image, KWOK_KEY, Kubectl, NodeOptions, Options, write_image,
 };
+use mooring_e2e::testing::eventually;
 use mooring_e2e::vm;
 use mooring_e2e::vm::boot::Payload;
 use serde_json::json;
-
-/// How long anything may take on a machine that is busy with other things.
-const LIMIT: Duration = Duration::from_mins(3);
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
 
 /// What the API server said against it.
 fn refused(result: Result<String, Error>) -> String {

@@ -165,7 +165,7 @@ fn act(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.action {
         Action::Up { nodes, no_wait, guests } => up(cli, *nodes, *no_wait, guests)?,
         Action::Install { images } => {
-            Cluster::open(&cli.dir)?.install(&Images::in_folder(images))?;
+            Cluster::open(&cli.dir)?.install(&Images::in_folder(images)?)?;
             println!("\nMooring enforces on every node. What to type next:\n");
             println!("    helm test mooring --namespace mooring-system --logs");
             println!("    kubectl get cdp,dn");

@@ -41,6 +41,9 @@ pub enum Error {
     /// The folder holds other things.
     #[error("{} is neither empty nor a cluster's folder: name another with --dir", .0.display())]
     Foreign(PathBuf),
+    /// There is no image to put into the cluster.
+    #[error("{} is missing: make images", .0.display())]
+    NoImage(PathBuf),
     /// The cluster has no such node.
     #[error("no node `{name}` in this cluster; there are: {nodes}")]
     NoNode {

@@ -13,6 +13,9 @@ pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/moo
 /// The release's name and, by no choice of whoever installs it, its namespace.
 pub const RELEASE: [&str; 2] = ["mooring", "mooring-system"];
 
+/// Until what the chart starts is Ready.
+const WAIT: [&str; 2] = ["--wait", "--timeout=15m"];
+
 /// Helm with a user's kubeconfig.
 #[derive(Debug, Clone)]
 pub struct Helm {
@@ -78,6 +81,35 @@ impl Helm {
     /// [`Failed`](crate::vm::Error::Failed) with Helm's own words, among others.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         Ok(String::from_utf8_lossy(&process::output(self.command().args(arguments))?).into_owned())
+    }
+
+    /// Installs the chart as a user does, with these arguments (`--set`, …), and waits until it runs; what it prints is `NOTES.txt`, too.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn install(&self, arguments: &[&str]) -> Result<String> {
+        let [release, namespace] = RELEASE;
+        let install = ["install", release, CHART, "--namespace", namespace, "--create-namespace"];
+        self.run(&[&install[..], &WAIT, arguments].concat())
+    }
+
+    /// Upgrades the release to the chart with these arguments, and waits until it runs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn upgrade(&self, arguments: &[&str]) -> Result<String> {
+        let [release, namespace] = RELEASE;
+        let upgrade = ["upgrade", release, CHART, "--namespace", namespace];
+        self.run(&[&upgrade[..], &WAIT, arguments].concat())
+    }
+
+    /// Takes the release back to what it was before the last upgrade, and waits until that runs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn rollback(&self) -> Result<String> {
+        let [release, namespace] = RELEASE;
+        self.run(&[&["rollback", release, "--namespace", namespace][..], &WAIT].concat())
     }
 
     /// What the chart comes to with these arguments, without any cluster: `--set`, `--show-only`, …

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::control::Cluster;
 use super::daemon;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::helm::{CHART, RELEASE, Version};
 use super::image::{Image, write_image};
 use super::node::Node;
@@ -34,10 +34,23 @@ pub struct Images {
 
 impl Images {
     /// What `make images` left in a folder, for this machine's processor.
-    #[must_use]
-    pub fn in_folder(folder: &Path) -> Self {
-        let image = |name: &str| folder.join(format!("mooring-{name}-amd64.tar"));
-        Self { enforcer: image("enforcer"), operator: image("operator") }
+    ///
+    /// # Errors
+    /// [`Error::NoImage`] when one of them is not there.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let image = |name: &str| {
+            let path = folder.join(format!("mooring-{name}-amd64.tar"));
+            if path.exists() { Ok(path) } else { Err(Error::NoImage(path)) }
+        };
+        Ok(Self { enforcer: image("enforcer")?, operator: image("operator")? })
+    }
+
+    /// What `make images` built in this checkout.
+    ///
+    /// # Errors
+    /// As [`in_folder`](Self::in_folder).
+    pub fn built() -> Result<Self> {
+        Self::in_folder(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/images")))
     }
 }
 
@@ -96,7 +109,7 @@ impl Cluster {
         for (name, _) in PROGRAMS {
             kubectl.run(&["rollout", "status", name, "--namespace", namespace, "--timeout=300s"])?;
         }
-        // An agent's pod is Ready before its rules are in force.
+        // An agent's pod is Ready when its rules are in force; its DriftNode says so a moment later.
         for node in &nodes {
             let object = format!("driftnode/{}", node.name());
             for condition in ["create", "condition=Ready"] {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use mooring_crd::access::Binary;
 use mooring_crd::access::grants::GRANTS;
 use mooring_e2e::cluster::{Cluster, Component};
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
 use crate::played::{Loop, State, agent_of, count_of, event, node, nothing_denied, prevents};
-use crate::rig::{condition, eventually, hand, hand_data, operator, start};
+use crate::rig::{condition, hand, hand_data, operator, start};
 
 /// A policy with lists.
 fn listing(name: &str) -> Value {

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use mooring_e2e::cluster::{Cluster, Component, Kubectl};
+use mooring_e2e::testing::eventually;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::played::{Loop, State, agent_of, count_of, event, node, prevents};
-use crate::rig::{condition, eventually, hand, operator, start};
+use crate::rig::{condition, hand, operator, start};
 
 /// A first life's beginning.
 const FIRST: &str = "2026-01-01T00:00:00.000000Z";

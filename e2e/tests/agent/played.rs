@@ -9,11 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Cluster, Kubectl};
+use mooring_e2e::testing::eventually;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::rig::{built, eventually};
+use crate::rig::built;
 
 /// The program that plays the agent's loop. It is killed when the value is dropped.
 pub struct Loop {

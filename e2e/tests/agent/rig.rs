@@ -1,24 +1,11 @@
 //! The cluster, and what the tests make and look at.
 
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Cluster, Kubectl, Options};
+use mooring_e2e::testing::eventually;
 use mooring_policy::{NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules};
 use serde_json::{Value, json};
-
-/// How long anything may take on a machine that is busy with other things.
-pub const LIMIT: Duration = Duration::from_mins(3);
-
-#[track_caller]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
 
 /// What `made_by` builds beside these tests, by its path from their profile's folder.
 pub fn built(path: &str, made_by: &str) -> PathBuf {

@@ -1,12 +1,13 @@
 //! What a container may do while its agent has not heard of its pod: either setting, on a real node.
 
 use mooring_e2e::cluster::{Cluster, Kubectl, Node, NodeOptions};
+use mooring_e2e::testing::eventually;
 use mooring_e2e::vm::boot::Payload;
 use serde_json::json;
 
 use crate::played::{State, agent_of};
 use crate::relay::Relay;
-use crate::rig::{enforcer, eventually, hand, operator, start};
+use crate::rig::{enforcer, hand, operator, start};
 
 /// Tries a dropped program, and one of its image, again and again. What the shell cannot execute ends with 126.
 const TRIES: &str = "mkdir /d; cp /bin/busybox /d/; while :; do

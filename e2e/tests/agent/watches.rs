@@ -1,13 +1,14 @@
 //! Watches that say the same again, that say what is no longer so, and that cannot go on from where they were.
 
 use mooring_e2e::cluster::{Cluster, Component, Kubectl};
+use mooring_e2e::testing::eventually;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::faults::kept;
 use crate::played::{Loop, State, agent_of, node, prevents};
 use crate::relay::Relay;
-use crate::rig::{eventually, hand, operator, start};
+use crate::rig::{hand, operator, start};
 
 #[test]
 #[ignore = "starts a control plane: make test-agent"]

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node, NodeOptions, Request};
+use mooring_e2e::testing::eventually;
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use crate::found;
-use crate::rig::{built, condition, enforcer, eventually, hand, operator, start};
+use crate::rig::{built, condition, enforcer, hand, operator, start};
 
 const EDITS: usize = 20;
 const FLOOD: Duration = Duration::from_mins(1);

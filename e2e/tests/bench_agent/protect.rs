@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Kubectl, Node};
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
 use crate::found;
 use crate::node::{begin, end};
-use crate::rig::eventually;
 
 const PODS: usize = 300;
 const WAVE: usize = 40;

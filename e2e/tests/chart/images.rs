@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use mooring_e2e::cluster::Images;
+use mooring_e2e::testing::repository;
 use serde_json::Value;
-
-use super::{images, repository};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -35,7 +35,7 @@ fn manifest(archive: &Path) -> (String, Value) {
 #[test]
 #[ignore = "needs the images: make test-chart"]
 fn they_hold_a_static_program_and_what_it_is_made_of() {
-    let images = images();
+    let images = Images::built().unwrap();
     for (archive, name, user) in
         [(&images.enforcer, "mooring-enforcer", ""), (&images.operator, "mooring-operator", "65532:65532")]
     {
@@ -89,7 +89,7 @@ fn two_builds_give_the_same_digests() {
     again.args(["-c", "umask 077 && exec \"$0\" \"$@\""]).arg(repository("scripts/images")).arg(TARGET).arg(&folder);
     let built = again.output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let (first, second) = (images(), mooring_e2e::cluster::Images::in_folder(&folder));
+    let (first, second) = (Images::built().unwrap(), Images::in_folder(&folder).unwrap());
     assert_eq!(manifest(&first.enforcer).0, manifest(&second.enforcer).0);
     assert_eq!(manifest(&first.operator).0, manifest(&second.operator).0);
     std::fs::remove_dir_all(&folder).unwrap();

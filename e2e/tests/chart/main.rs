@@ -5,41 +5,15 @@ mod images;
 mod needs;
 mod two_nodes;
 
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use mooring_e2e::cluster::{CHART, Cluster, Helm, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::cluster::{Cluster, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::testing::{eventually, refused, replaces_agent};
 use serde_json::json;
-
-/// How long anything may take on a machine that is busy with other things.
-const LIMIT: Duration = Duration::from_mins(10);
-
-#[track_caller]
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn repository(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative)
-}
-
-/// What `make images` built.
-fn images() -> Images {
-    let images = Images::in_folder(&repository("target/images"));
-    assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
-    images
-}
 
 /// A cluster with a node that has both images.
 fn cluster_with_node() -> (Cluster, Node) {
     let cluster = Cluster::start(Options::default()).unwrap();
     let node = cluster.start_node(&NodeOptions::new("node1", "6.12".parse().unwrap())).unwrap();
-    let Images { enforcer, operator } = images();
+    let Images { enforcer, operator } = Images::built().unwrap();
     node.load(&enforcer).unwrap();
     node.load(&operator).unwrap();
     cluster.await_ready(&node).unwrap();
@@ -60,15 +34,6 @@ fn told(cluster: &Cluster, test: impl FnOnce()) {
     std::panic::resume_unwind(failed);
 }
 
-const INSTALL: [&str; 8] =
-    ["install", "mooring", CHART, "--namespace", "mooring-system", "--create-namespace", "--wait", "--timeout=15m"];
-
-fn upgrade(helm: &Helm, values: &[&str]) {
-    let mut arguments = vec!["upgrade", "mooring", CHART, "--namespace", "mooring-system", "--wait", "--timeout=15m"];
-    arguments.extend(values);
-    helm.run(&arguments).unwrap();
-}
-
 /// A pod that has a copy of its image's busybox, and tries to run it, over and over, once there is a policy against it.
 fn web(admin: &Kubectl) {
     admin.run(&["create", "namespace", "shop"]).unwrap();
@@ -83,21 +48,16 @@ fn in_web(admin: &Kubectl, script: &str) -> Result<String, String> {
     admin.run(&["exec", "web", "-n", "shop", "--", "sh", "-c", script]).map_err(|error| error.to_string())
 }
 
-fn refused(admin: &Kubectl) -> bool {
-    in_web(admin, "/tmp/busybox true").is_err_and(|said| said.contains("Operation not permitted"))
-}
-
-fn agent(admin: &Kubectl) -> String {
-    admin
-        .run(&["get", "pods", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "-o", "name"])
-        .unwrap()
+/// Whether [`web`] is refused its copy.
+fn web_is_refused(admin: &Kubectl) -> bool {
+    refused(admin, "shop", "web", "/tmp/busybox true")
 }
 
 fn from_install_to_uninstall(version: HelmVersion) {
     let (cluster, node) = cluster_with_node();
     let (admin, helm) = (cluster.kubectl(), cluster.helm(version).unwrap());
     told(&cluster, || {
-        let notes = helm.run(&INSTALL).unwrap();
+        let notes = helm.install(&[]).unwrap();
         assert!(notes.contains("helm test mooring --namespace mooring-system --logs"), "{notes}");
         assert!(!notes.contains("pod-security"), "{notes}");
         let tested =
@@ -115,7 +75,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
             "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
         admin.apply(&policy.to_string()).unwrap();
-        eventually("a refusal", || refused(&admin));
+        eventually("a refusal", || web_is_refused(&admin));
         let loops = "(n=0; while :; do
             if /tmp/busybox true 2>/tmp/said; then echo ran >>/tmp/wrong
             else grep -q 'Operation not permitted' /tmp/said || cat /tmp/said >>/tmp/wrong; fi
@@ -123,11 +83,9 @@ fn from_install_to_uninstall(version: HelmVersion) {
             n=$((n + 1)); echo $n >/tmp/tried
             done) </dev/null >/dev/null 2>&1 &";
         in_web(&admin, loops).unwrap();
-        let before = agent(&admin);
-        upgrade(&helm, &["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"]);
-        eventually("one agent, and a new one", || agent(&admin).lines().count() == 1 && agent(&admin) != before);
-        helm.run(&["rollback", "mooring", "1", "--namespace", "mooring-system", "--wait", "--timeout=15m"]).unwrap();
-        eventually("one agent", || agent(&admin).lines().count() == 1);
+        let values = ["--set-string=agent.podAnnotations.try=2", "--set-string=operator.podAnnotations.try=2"];
+        replaces_agent(&admin, || helm.upgrade(&values)).unwrap();
+        replaces_agent(&admin, || helm.rollback()).unwrap();
         let tried = || in_web(&admin, "cat /tmp/tried").unwrap().trim().parse::<u64>().unwrap_or_default();
         let so_far = tried();
         assert!(so_far > 100, "{so_far} tries through two changes of agents");
@@ -146,7 +104,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
         let uninstall = ["uninstall", "mooring", "--namespace", "mooring-system", "--wait", "--timeout=15m"];
         let said = helm.run(&uninstall).unwrap_err().to_string();
         assert!(version == HelmVersion::Three || said.contains("away (no agent is ready)"), "{said}");
-        assert!(refused(&admin), "all of it goes on");
+        assert!(web_is_refused(&admin), "all of it goes on");
         admin.run(&["delete", "driftnode", "away"]).unwrap();
         helm.run(&uninstall).unwrap();
         for gone in ["clusterroles", "validatingadmissionpolicies", "clusterrolebindings"] {

@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node};
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
-use super::{cluster_with_node, eventually, refused, told, web};
+use super::{cluster_with_node, told, web, web_is_refused};
 
 /// What can be seen of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +160,7 @@ fn each_right_on_the_node_is_needed() {
 
 fn each(cluster: &Cluster, node: &Node) {
     let (admin, helm) = (cluster.kubectl(), cluster.helm(HelmVersion::Four).unwrap());
-    helm.run(&super::INSTALL).unwrap();
+    helm.install(&[]).unwrap();
     let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
         "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
     admin.apply(&policy.to_string()).unwrap();
@@ -170,7 +171,7 @@ fn each(cluster: &Cluster, node: &Node) {
 
     let all = tried(&admin, node, &whole, Works::Ready);
     assert_eq!(all, [Works::Ready, Works::Tested, Works::Kept].into(), "the whole agent");
-    eventually("a refusal", || refused(&admin));
+    eventually("a refusal", || web_is_refused(&admin));
     assert!(tried(&admin, node, &whole, Works::BeforeTheNetwork).contains(&Works::BeforeTheNetwork), "the whole agent");
     let mut unneeded = Vec::new();
     for (name, without, wanted) in parts(&whole) {

@@ -1,9 +1,10 @@
 //! Two nodes: each protected, each telling of its own, and one of them drained.
 
-use mooring_e2e::cluster::{Cluster, NodeOptions, Options};
+use mooring_e2e::cluster::{Cluster, Images, NodeOptions, Options};
+use mooring_e2e::testing::{agents, eventually, refused};
 use serde_json::{Value, json};
 
-use super::{eventually, images, told};
+use super::told;
 
 const NODES: [&str; 2] = ["node1", "node2"];
 
@@ -15,7 +16,7 @@ fn on_two_nodes() {
         cluster.start_node(&NodeOptions::new(name, "6.12".parse().unwrap())).unwrap();
     }
     told(&cluster, || {
-        cluster.install(&images()).unwrap();
+        cluster.install(&Images::built().unwrap()).unwrap();
         both_protected_and_one_drained(&cluster);
     });
 }
@@ -45,10 +46,7 @@ fn both_protected_and_one_drained(cluster: &Cluster) {
         NODES.iter().all(|node| admin.apply(&pod(node).to_string()).is_ok())
     });
     admin.run(&["wait", "--for=condition=Ready", "pod", "--all", "-n", "shop", "--timeout=600s"]).unwrap();
-    let refused = |pod: &str| {
-        let run = admin.run(&["exec", pod, "-n", "shop", "--", "sh", "-c", "/tmp/busybox true"]);
-        run.is_err_and(|error| error.to_string().contains("Operation not permitted"))
-    };
+    let refused = |pod: &str| refused(&admin, "shop", pod, "/tmp/busybox true");
     admin.run(&["wait", "--for=condition=Enforcing", "cdp/all", "--timeout=600s"]).unwrap();
     for node in NODES {
         assert!(refused(node), "{node}");
@@ -61,9 +59,9 @@ fn both_protected_and_one_drained(cluster: &Cluster) {
         told == NODES.map(|node| (json!(node), json!(node)))
     });
 
-    let agents = || list(&["get", "pods", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer"]);
     let lives = || {
-        let mut lives: Vec<_> = agents()
+        let mut lives: Vec<_> = agents(&admin)
+            .unwrap()
             .iter()
             .map(|pod| {
                 (pod["metadata"]["uid"].to_string(), pod["status"]["containerStatuses"][0]["restartCount"].clone())

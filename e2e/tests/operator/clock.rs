@@ -5,11 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use mooring_e2e::cluster::{Cluster, NodeOptions, Options};
+use mooring_e2e::testing::eventually;
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
 use super::retention::event;
-use super::rig::{eventually, program};
+use super::rig::program;
 
 /// Longer than an operator takes to look which events have expired.
 const LOOKED: Duration = Duration::from_secs(12);

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use mooring_crd::access::Binary;
 use mooring_e2e::cluster::Kubectl;
+use mooring_e2e::testing::eventually;
 use mooring_policy::{NodePolicy, NodeRules};
 use serde_json::json;
 
 use super::retention::event;
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 /// `kubectl proxy` speaks TLS with the API server, in the operator's name.
 struct Upstream(Child, u16);

@@ -4,10 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Component;
+use mooring_e2e::testing::{LIMIT, eventually, repository};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::rig::{LIMIT, Operator, Rig, eventually, policy, repository};
+use super::rig::{Operator, Rig, policy};
 
 #[test]
 #[ignore = "starts a control plane: make test-operator"]
@@ -125,7 +126,9 @@ fn what_is_edited_or_deleted_by_hand_is_repaired_and_told() {
     assert_eq!(rig.map("n2").unwrap()["data"], json!({"theirs": "yes"}));
     rig.kubectl.run(&["delete", "configmap", "n2", "-n", "mooring-nodes"]).unwrap();
     rig.await_policies("n2", &["p"]);
-    rig.kubectl.run(&["apply", "-f", &repository("deploy/helm/mooring/templates/admission.yaml")]).unwrap();
+    rig.kubectl
+        .run(&["apply", "-f", repository("deploy/helm/mooring/templates/admission.yaml").to_str().unwrap()])
+        .unwrap();
     assert_eq!(operator.end(), Some(0));
 }
 
@@ -380,7 +383,7 @@ fn a_map_that_is_refused_and_a_kind_that_cannot_be_listed_are_told() {
     assert!(operator.leads() && operator.get("/livez").starts_with("HTTP/1.1 200"));
     rig.node("n3", json!({}));
     rig.await_policies("n3", &["p"]);
-    rig.kubectl.run(&["apply", "-f", &repository("deploy/helm/mooring/templates/rbac.yaml")]).unwrap();
+    rig.kubectl.run(&["apply", "-f", repository("deploy/helm/mooring/templates/rbac.yaml").to_str().unwrap()]).unwrap();
     eventually("readiness", || operator.get("/readyz").starts_with("HTTP/1.1 200"));
     assert_eq!(operator.end(), Some(0));
 }

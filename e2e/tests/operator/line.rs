@@ -4,9 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use mooring_e2e::cluster::Component;
+use mooring_e2e::testing::eventually;
 use serde_json::json;
 
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 #[test]
 #[ignore = "starts a control plane: make test-operator"]

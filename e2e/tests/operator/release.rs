@@ -3,9 +3,10 @@
 use std::process::Output;
 use std::thread;
 
+use mooring_e2e::testing::eventually;
 use serde_json::json;
 
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 impl Rig {
     /// Whether a node is asked to take everything down.

@@ -4,9 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Kubectl;
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 pub fn event(namespace: &str, name: &str) -> Value {
     json!({

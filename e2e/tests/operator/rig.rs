@@ -12,22 +12,11 @@ use std::time::{Duration, Instant};
 
 use mooring_crd::access::Binary;
 use mooring_e2e::cluster::{Cluster, Kubectl, Options, Request};
+use mooring_e2e::testing::{LIMIT, eventually};
 use mooring_policy::{NodePolicy, NodeRules};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-
-/// How long anything may take on a machine that is busy with other things.
-pub const LIMIT: Duration = Duration::from_mins(3);
-
-#[track_caller]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// Where the binary is that is built with these tests.
 pub fn program() -> PathBuf {
@@ -39,10 +28,6 @@ pub fn program() -> PathBuf {
     let path = exe.parent().and_then(Path::parent).unwrap().join("mooring-operator");
     assert!(path.exists(), "{} is missing: cargo build -p mooring-operator", path.display());
     path
-}
-
-pub fn repository(relative: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative).to_str().unwrap().to_owned()
 }
 
 /// The control plane, for one test at a time.

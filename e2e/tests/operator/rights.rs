@@ -7,10 +7,11 @@ use std::time::Duration;
 use mooring_crd::access::Binary;
 use mooring_crd::access::grants::{GRANTS, Grant};
 use mooring_e2e::cluster::{Component, Request};
+use mooring_e2e::testing::eventually;
 use serde_json::json;
 
 use super::retention::event;
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 fn uses(request: &Request, grant: &Grant, verb: &str) -> bool {
     request.verb == verb

@@ -6,9 +6,10 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use mooring_crd::access::Binary;
 use mooring_e2e::cluster::Request;
+use mooring_e2e::testing::eventually;
 use serde_json::json;
 
-use super::rig::{Rig, eventually};
+use super::rig::Rig;
 
 const NODES: usize = 1000;
 /// Policies that each node has beside the one that is edited.

@@ -4,11 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Component;
+use mooring_e2e::testing::{eventually, is_ready};
 use serde_json::json;
 
 use crate::manifests::{LIVES, TRIES, container, pod};
 use crate::oracle::{Oracle, POLICIES, SPACE, prevents};
-use crate::rig::{NODE, Rig, SYSTEM, eventually, rig, soaks};
+use crate::rig::{NODE, Rig, SYSTEM, rig, soaks};
 use crate::upgrades::{self, newer_agent};
 
 #[test]
@@ -55,11 +56,7 @@ pub fn life(rig: &Rig) -> (String, i64) {
 }
 
 pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
-    eventually("the next agent, Ready", || {
-        let conditions = rig.agent()["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
-        is_ready && life(rig) != *before
-    });
+    eventually("the next agent, Ready", || is_ready(&rig.agent()) && life(rig) != *before);
 }
 
 /// The process id on the node of the agent's container. What the API server has of a container may be of the one before for a while.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
 use crate::manifests::{BUSYBOX, LIVES, TRIES, container, once, pod, policy};
-use crate::rig::{NODE, Rig, eventually, rig};
+use crate::rig::{NODE, Rig, rig};
 
 const SPACE: &str = "kinds";
 /// Where most of them drop their program.

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use mooring_e2e::testing::eventually;
 use serde_json::json;
 
 use crate::manifests::{container, pod, policy};
-use crate::rig::{Rig, eventually};
+use crate::rig::Rig;
 
 pub const SPACE: &str = "oracle";
 /// Two of them, so that one can go.

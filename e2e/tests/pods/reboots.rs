@@ -3,11 +3,13 @@
 
 use std::fmt::Write as _;
 
+use mooring_e2e::cluster::Images;
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
 use crate::faults::process;
 use crate::manifests::{container, pod, policy};
-use crate::rig::{NODE, Rig, SYSTEM, eventually, images, soaks};
+use crate::rig::{NODE, Rig, SYSTEM, soaks};
 
 const SPACE: &str = "reboots";
 const POLICY: &str = "reboots";
@@ -180,7 +182,7 @@ fn without_the_image(rig: &Rig, table: &mut String) {
     eventually("what goes on running", || read(rig).is_some_and(|now| now.ran.len() > boot.ran.len() + AFTERWARDS));
     assert!(read(rig).unwrap().refused.is_none(), "nothing is enforced");
 
-    rig.node.load(&images().enforcer).unwrap();
+    rig.node.load(&Images::built().unwrap().enforcer).unwrap();
     let loaded = uptime(rig);
     let boot = await_refusals(rig);
     told("... the image is there again; enforcing", loaded, boot.refused.unwrap());

@@ -2,14 +2,10 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{CgroupDriver, Cluster, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::testing::{agents, eventually};
 use serde_json::Value;
-
-/// How long anything may take on a machine that is busy with other things.
-pub const LIMIT: Duration = Duration::from_mins(10);
 
 pub const NODE: &str = "node1";
 pub const SYSTEM: &str = "mooring-system";
@@ -17,15 +13,6 @@ pub const SYSTEM: &str = "mooring-system";
 /// Whether there is time for what takes long.
 pub fn soaks() -> bool {
     std::env::var_os("MOORING_SOAK").is_some()
-}
-
-#[track_caller]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
-        thread::sleep(Duration::from_millis(300));
-    }
 }
 
 pub struct Rig {
@@ -44,13 +31,6 @@ pub fn rig() -> &'static Rig {
         let (node, admin) = (cluster.node(NODE).unwrap(), cluster.kubectl());
         Rig { cluster, node, admin }
     })
-}
-
-/// What `make images` built.
-pub fn images() -> Images {
-    let images = Images::in_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images"));
-    assert!(images.enforcer.exists(), "{} is missing: make images", images.enforcer.display());
-    images
 }
 
 /// What `MOORING_CGROUP_DRIVER` says; cgroupfs unless it says something.
@@ -74,7 +54,7 @@ impl Rig {
             ..NodeOptions::new(NODE, "6.12".parse().unwrap())
         };
         let node = cluster.start_node(&options).unwrap();
-        cluster.install(&images()).unwrap();
+        cluster.install(&Images::built().unwrap()).unwrap();
         let admin = cluster.kubectl();
         Self { cluster, node, admin }
     }
@@ -135,9 +115,7 @@ impl Rig {
 
     /// The agent's pod.
     pub fn agent(&self) -> Value {
-        let ask = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=mooring-enforcer"];
-        let pods = self.admin.json(&ask).unwrap()["items"].as_array().cloned().unwrap_or_default();
-        let lives = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        pods.iter().find(lives).cloned().unwrap_or_default()
+        let lives = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+        agents(&self.admin).unwrap().into_iter().find(lives).unwrap_or_default()
     }
 }

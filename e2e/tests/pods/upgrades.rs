@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mooring_e2e::cluster::{CHART, HelmVersion};
+use mooring_e2e::cluster::{Helm, HelmVersion, Result};
+use mooring_e2e::testing::{replaces_agent, repository};
 
-use crate::faults::{await_next_agent, life, new_pod_is_protected};
+use crate::faults::new_pod_is_protected;
 use crate::oracle::Oracle;
-use crate::rig::{Rig, SYSTEM, eventually};
+use crate::rig::Rig;
 
 /// The tag of the images with the other agent.
 const NEWER: &str = "newer";
@@ -17,11 +18,9 @@ pub fn newer_agent() -> PathBuf {
     if let Some(built) = std::env::var_os("MOORING_NEWER_AGENT") {
         return built.into();
     }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let script = repository.join("scripts/newer-agent");
-    let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+    let output = Command::new(repository("scripts/newer-agent")).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "scripts/newer-agent: {output:?}");
-    repository.join(String::from_utf8(output.stdout).unwrap().trim())
+    repository(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 pub fn all(rig: &Rig, oracle: &mut Oracle<'_>, newer: &Path) {
@@ -51,21 +50,16 @@ pub fn all(rig: &Rig, oracle: &mut Oracle<'_>, newer: &Path) {
 
 /// As a user does it; what was set before stays.
 fn upgrade(rig: &Rig, values: &[&str]) {
-    let arguments = ["upgrade", "mooring", CHART, "--namespace", SYSTEM, "--reuse-values", "--wait", "--timeout=15m"];
-    replaced(rig, &[&arguments[..], values].concat());
+    replaced(rig, |helm| helm.upgrade(&[&["--reuse-values"], values].concat()));
 }
 
-/// To the revision before the last.
 fn rollback(rig: &Rig) {
-    replaced(rig, &["rollback", "mooring", "--namespace", SYSTEM, "--wait", "--timeout=15m"]);
+    replaced(rig, Helm::rollback);
 }
 
-fn replaced(rig: &Rig, helm: &[&str]) {
-    let before = life(rig);
-    rig.cluster.helm(HelmVersion::Four).unwrap().run(helm).unwrap();
-    await_next_agent(rig, &before);
-    let agents = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=mooring-enforcer", "-o", "name"];
-    eventually("one agent", || rig.admin.run(&agents).is_ok_and(|names| names.lines().count() == 1));
+fn replaced(rig: &Rig, by: impl FnOnce(&Helm) -> Result<String>) {
+    let helm = rig.cluster.helm(HelmVersion::Four).unwrap();
+    replaces_agent(&rig.admin, || by(&helm)).unwrap();
     new_pod_is_protected(rig, "after-helm");
 }
 

@@ -1,0 +1,77 @@
+//! What the tests here have in common: waiting, and what they look at in a cluster with Mooring in it.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster::{Kubectl, RELEASE, Result};
+
+/// How long anything may take on a machine that is busy with other things: only a test that fails waits for so long.
+pub const LIMIT: Duration = Duration::from_mins(10);
+/// Between two looks: each costs a process, and a guest that is asked more than that.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The agents' pods.
+const AGENTS: [&str; 4] = ["get", "pods", "--selector", "app.kubernetes.io/name=mooring-enforcer"];
+
+/// A file or folder of the repository.
+#[must_use]
+pub fn repository(relative: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(relative)
+}
+
+/// Looks until it is so.
+///
+/// # Panics
+/// When it is not after [`LIMIT`].
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LIMIT, "{what} did not come about");
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Whether the kernel refuses what the script executes in a pod. A command that fails otherwise is no refusal.
+#[must_use]
+pub fn refused(kubectl: &Kubectl, namespace: &str, pod: &str, script: &str) -> bool {
+    let run = kubectl.run(&["exec", pod, "--namespace", namespace, "--", "sh", "-c", script]);
+    run.is_err_and(|error| error.to_string().contains("Operation not permitted"))
+}
+
+/// The agents' pods, those that are about to end, too.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub fn agents(kubectl: &Kubectl) -> Result<Vec<Value>> {
+    let [_, namespace] = RELEASE;
+    let pods = kubectl.json(&[&AGENTS[..], &["--namespace", namespace]].concat())?;
+    Ok(pods["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Whether a pod is Ready.
+#[must_use]
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+/// Lets something replace the agent of the only node, and waits until there is one again: another, and Ready.
+///
+/// # Errors
+/// When it fails, or the API server cannot be asked before.
+///
+/// # Panics
+/// As [`eventually`].
+#[track_caller]
+pub fn replaces_agent<T>(kubectl: &Kubectl, replace: impl FnOnce() -> Result<T>) -> Result<()> {
+    let uid = |pod: &Value| pod["metadata"]["uid"].clone();
+    let before: Vec<Value> = agents(kubectl)?.iter().map(uid).collect();
+    replace()?;
+    eventually("one agent, and a new one", || {
+        agents(kubectl).is_ok_and(|pods| matches!(&pods[..], [pod] if is_ready(pod) && !before.contains(&uid(pod))))
+    });
+    Ok(())
+}
