@@ -1,5 +1,6 @@
 //! What the tests here have in common: waiting, and what they look at in a cluster with Mooring in it.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,28 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(begun.elapsed() < LIMIT, "{what} did not come about");
         thread::sleep(PAUSE);
+    }
+}
+
+/// Runs a test, and has it explained when it fails.
+pub fn explained(test: impl FnOnce(), explain: impl FnOnce()) {
+    if let Err(failed) = panic::catch_unwind(AssertUnwindSafe(test)) {
+        explain();
+        panic::resume_unwind(failed);
+    }
+}
+
+/// Prints what there is to be seen in a cluster with Mooring in it, and what kubectl is asked `more`.
+pub fn show(kubectl: &Kubectl, more: &[&[&str]]) {
+    let [_, namespace] = RELEASE;
+    let common: [&[&str]; 4] = [
+        &["get", "pods", "-A", "-o", "wide"],
+        &["get", "driftevents", "-A", "-o", "wide"],
+        &["get", "cdp,driftnodes", "-o", "yaml"],
+        &["logs", "-n", namespace, "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail=50"],
+    ];
+    for ask in common.iter().chain(more) {
+        eprintln!("{ask:?}\n{}", kubectl.run(ask).unwrap_or_else(|error| error.to_string()));
     }
 }
 

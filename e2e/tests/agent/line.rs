@@ -1,7 +1,7 @@
 //! A real pod, started by a real kubelet, is refused its dropped binary.
 
 use mooring_e2e::cluster::{Cluster, Component, HelmVersion, Kubectl, Node, NodeOptions, Request};
-use mooring_e2e::testing::{eventually, refused};
+use mooring_e2e::testing::{eventually, explained, refused, show};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
@@ -46,15 +46,7 @@ fn is_refused(admin: &Kubectl, namespace: &str) -> bool {
 }
 
 fn dump(cluster: &Cluster, node: &Node) {
-    let admin = cluster.kubectl();
-    for ask in [
-        &["get", "pods", "-A", "-o", "wide"][..],
-        &["logs", "-n", "mooring-system", "-l", "app.kubernetes.io/name=mooring-enforcer", "--tail=50"],
-        &["get", "driftnodes", "-o", "yaml"],
-        &["get", "driftevents", "-A"],
-    ] {
-        eprintln!("{ask:?}\n{}", admin.run(ask).unwrap_or_else(|error| format!("{error:?}")));
-    }
+    show(&cluster.kubectl(), &[]);
     eprintln!(
         "{}",
         node.run(&["dmesg"]).map(|text| text.lines().rev().take(5).collect::<Vec<_>>().join("\n")).unwrap_or_default()
@@ -69,11 +61,7 @@ fn a_pods_dropped_binary_is_refused() {
     options.payload = vec![Payload { file: enforcer(), path: "/usr/local/bin/mooring-enforcer".to_owned() }];
     let node = cluster.start_node(&options).unwrap();
     cluster.await_ready(&node).unwrap();
-    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| line(&cluster, &node)));
-    if let Err(failed) = told {
-        dump(&cluster, &node);
-        std::panic::resume_unwind(failed);
-    }
+    explained(|| line(&cluster, &node), || dump(&cluster, &node));
 }
 
 fn line(cluster: &Cluster, node: &Node) {

@@ -1,7 +1,7 @@
 //! What a container may do while its agent has not heard of its pod: either setting, on a real node.
 
 use mooring_e2e::cluster::{Cluster, Kubectl, Node, NodeOptions};
-use mooring_e2e::testing::eventually;
+use mooring_e2e::testing::{eventually, explained, show};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::json;
 
@@ -26,12 +26,13 @@ fn what_an_unknown_pod_may_do_is_a_setting() {
     options.payload = vec![Payload { file: enforcer(), path: "/usr/local/bin/mooring-enforcer".to_owned() }];
     let node = cluster.start_node(&options).unwrap();
     cluster.await_ready(&node).unwrap();
-    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| both(&cluster, &node)));
-    if let Err(failed) = told {
-        let pods = cluster.kubectl().run(&["get", "pods", "-A", "-o", "wide"]);
-        eprintln!("{}\n{}", pods.unwrap_or_default(), node.run(&["cat", LOG]).unwrap_or_default());
-        std::panic::resume_unwind(failed);
-    }
+    explained(
+        || both(&cluster, &node),
+        || {
+            show(&cluster.kubectl(), &[]);
+            eprintln!("{}", node.run(&["cat", LOG]).unwrap_or_default());
+        },
+    );
 }
 
 fn both(cluster: &Cluster, node: &Node) {

@@ -12,7 +12,6 @@ mod refusals;
 mod rights;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
 
@@ -32,11 +31,6 @@ fn prepared() -> mooring_e2e::cluster::Result<Cluster> {
 
 fn kubectl() -> Kubectl {
     cluster().kubectl()
-}
-
-/// A file of the repository.
-fn path(relative: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(relative)
 }
 
 /// All that kubectl says against the request; None where it was taken.

@@ -3,10 +3,11 @@
 use std::fs;
 
 use mooring_crd::Kind;
+use mooring_e2e::testing::repository;
 use serde_json::{Value, json};
 
 use super::cases::{self, Case};
-use super::{kubectl, path, refusal};
+use super::{kubectl, refusal};
 
 /// What the API server says of each object of a request, by the object's name.
 fn said(arguments: &[&str], objects: &[Value]) -> Vec<String> {
@@ -78,7 +79,8 @@ fn good_objects_and_all_examples_are_accepted() {
         object["metadata"]["name"] = json!("good");
         assert_eq!(kubectl().refusal(&object.to_string()).unwrap(), None, "{object}");
     }
-    let examples: Vec<_> = fs::read_dir(path("deploy/examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let examples: Vec<_> =
+        fs::read_dir(repository("deploy/examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(examples.len() >= 5, "{examples:?}");
     for example in examples {
         let text = fs::read_to_string(&example).unwrap();

@@ -6,7 +6,7 @@ mod needs;
 mod two_nodes;
 
 use mooring_e2e::cluster::{Cluster, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
-use mooring_e2e::testing::{eventually, refused, replaces_agent};
+use mooring_e2e::testing::{eventually, explained, refused, replaces_agent, show};
 use serde_json::json;
 
 /// A cluster with a node that has both images.
@@ -22,16 +22,7 @@ fn cluster_with_node() -> (Cluster, Node) {
 
 /// Says what there was to be seen, when a test fails.
 fn told(cluster: &Cluster, test: impl FnOnce()) {
-    let Err(failed) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) else { return };
-    for ask in [
-        &["get", "pods", "-A", "-o", "wide"][..],
-        &["describe", "pods", "-n", "mooring-system"],
-        &["logs", "-n", "mooring-system", "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail=50"],
-        &["get", "cdp,driftnodes", "-o", "yaml"],
-    ] {
-        eprintln!("{ask:?}\n{}", cluster.kubectl().run(ask).unwrap_or_else(|error| error.to_string()));
-    }
-    std::panic::resume_unwind(failed);
+    explained(test, || show(&cluster.kubectl(), &[&["describe", "pods", "-n", "mooring-system"]]));
 }
 
 /// A pod that has a copy of its image's busybox, and tries to run it, over and over, once there is a policy against it.

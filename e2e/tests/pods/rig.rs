@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use mooring_e2e::cluster::{CgroupDriver, Cluster, Images, Kubectl, Node, NodeOptions, Options};
-use mooring_e2e::testing::{agents, eventually};
+use mooring_e2e::testing::{agents, eventually, explained, show};
 use serde_json::Value;
 
 pub const NODE: &str = "node1";
@@ -61,18 +61,7 @@ impl Rig {
 
     /// Runs a test, and tells what there was when it fails.
     pub fn run(&self, namespace: &str, test: impl FnOnce()) {
-        if let Err(failed) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) {
-            for ask in [
-                &["get", "pods", "-A", "-o", "wide"][..],
-                &["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"],
-                &["get", "driftevents", "-A", "-o", "wide"],
-                &["get", "cdp,driftnodes", "-o", "yaml"],
-                &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail=30"],
-            ] {
-                eprintln!("{ask:?}\n{}", self.admin.run(ask).unwrap_or_else(|error| format!("{error:?}")));
-            }
-            std::panic::resume_unwind(failed);
-        }
+        explained(test, || show(&self.admin, &[&["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"]]));
     }
 
     /// Runs a script as root on the node.
