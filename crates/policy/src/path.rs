@@ -96,12 +96,6 @@ impl ListPath {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
-
-    /// Whether it is the name of an anonymous file.
-    #[must_use]
-    pub fn is_memfd(&self) -> bool {
-        self.0.starts_with(MEMFD)
-    }
 }
 
 impl fmt::Display for ListPath {
