@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{Kubectl, RELEASE, Result};
 
@@ -20,6 +20,15 @@ const AGENTS: [&str; 4] = ["get", "pods", "--selector", "app.kubernetes.io/name=
 #[must_use]
 pub fn repository(relative: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(relative)
+}
+
+/// A policy.
+#[must_use]
+pub fn policy(name: &str, spec: Value) -> Value {
+    let mut object =
+        json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": name}});
+    object["spec"] = spec;
+    object
 }
 
 /// Looks until it is so.
@@ -74,11 +83,16 @@ pub fn agents(kubectl: &Kubectl) -> Result<Vec<Value>> {
     Ok(pods["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// Whether a pod is Ready.
+/// A condition in an object's status, by its type.
 #[must_use]
-pub fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// Whether an object has this condition, and it is true.
+#[must_use]
+pub fn is_true(object: &Value, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// Lets something replace the agent of the only node, and waits until there is one again: another, and Ready.
@@ -94,7 +108,8 @@ pub fn replaces_agent<T>(kubectl: &Kubectl, replace: impl FnOnce() -> Result<T>)
     let before: Vec<Value> = agents(kubectl)?.iter().map(uid).collect();
     replace()?;
     eventually("one agent, and a new one", || {
-        agents(kubectl).is_ok_and(|pods| matches!(&pods[..], [pod] if is_ready(pod) && !before.contains(&uid(pod))))
+        agents(kubectl)
+            .is_ok_and(|pods| matches!(&pods[..], [pod] if is_true(pod, "Ready") && !before.contains(&uid(pod))))
     });
     Ok(())
 }

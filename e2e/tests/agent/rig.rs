@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mooring_e2e::cluster::{Cluster, Kubectl, Options};
-use mooring_e2e::testing::eventually;
+use mooring_e2e::testing::{self, eventually};
 use mooring_policy::{NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules};
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ pub fn hand_data(operator: &Kubectl, node: &str, data: &Value) {
 /// A condition of a `DriftNode`: status, reason and message.
 pub fn condition(kubectl: &Kubectl, node: &str, kind: &str) -> Option<(String, String, String)> {
     let object = kubectl.json(&["get", "driftnode", node]).ok()?;
-    let found = object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)?.clone();
+    let found = testing::condition(&object, kind)?;
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     Some((text("status"), text("reason"), text("message")))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node, NodeOptions, Request};
-use mooring_e2e::testing::eventually;
+use mooring_e2e::testing::{self, eventually};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
@@ -19,11 +19,9 @@ const EDITS: usize = 20;
 const FLOOD: Duration = Duration::from_mins(1);
 
 fn policy(description: &str) -> String {
-    json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "p"}, "spec": {
-        "description": description, "scope": {"namespaceSelector": {"matchLabels": {"team": "payments"}}},
-        "actions": {"prevent": true},
-    }})
-    .to_string()
+    let payments = json!({"namespaceSelector": {"matchLabels": {"team": "payments"}}});
+    let spec = json!({"description": description, "scope": payments, "actions": {"prevent": true}});
+    testing::policy("p", spec).to_string()
 }
 
 /// The real operator, on this machine.

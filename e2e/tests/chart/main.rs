@@ -6,8 +6,8 @@ mod needs;
 mod two_nodes;
 
 use mooring_e2e::cluster::{Cluster, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
-use mooring_e2e::testing::{eventually, explained, refused, replaces_agent, show};
-use serde_json::json;
+use mooring_e2e::testing::{eventually, explained, policy, refused, replaces_agent, show};
+use serde_json::{Value, json};
 
 /// A cluster with a node that has both images.
 fn cluster_with_node() -> (Cluster, Node) {
@@ -39,6 +39,10 @@ fn in_web(admin: &Kubectl, script: &str) -> Result<String, String> {
     admin.run(&["exec", "web", "-n", "shop", "--", "sh", "-c", script]).map_err(|error| error.to_string())
 }
 
+fn against_drift_in_web() -> Value {
+    policy("all", json!({"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}))
+}
+
 /// Whether [`web`] is refused its copy.
 fn web_is_refused(admin: &Kubectl) -> bool {
     refused(admin, "shop", "web", "/tmp/busybox true")
@@ -63,9 +67,7 @@ fn from_install_to_uninstall(version: HelmVersion) {
 
         // A new agent begins beside the old one. Nothing runs meanwhile that did not before, and what did still does.
         web(&admin);
-        let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
-            "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
-        admin.apply(&policy.to_string()).unwrap();
+        admin.apply(&against_drift_in_web().to_string()).unwrap();
         eventually("a refusal", || web_is_refused(&admin));
         let loops = "(n=0; while :; do
             if /tmp/busybox true 2>/tmp/said; then echo ran >>/tmp/wrong

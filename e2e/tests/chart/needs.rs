@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::{Cluster, HelmVersion, Kubectl, Node};
 use mooring_e2e::testing::eventually;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{cluster_with_node, told, web, web_is_refused};
+use super::{against_drift_in_web, cluster_with_node, told, web, web_is_refused};
 
 /// What can be seen of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,9 +161,7 @@ fn each_right_on_the_node_is_needed() {
 fn each(cluster: &Cluster, node: &Node) {
     let (admin, helm) = (cluster.kubectl(), cluster.helm(HelmVersion::Four).unwrap());
     helm.install(&[]).unwrap();
-    let policy = json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"},
-        "spec": {"severity": "High", "scope": {"containers": ["web"]}, "actions": {"prevent": true}}});
-    admin.apply(&policy.to_string()).unwrap();
+    admin.apply(&against_drift_in_web().to_string()).unwrap();
     web(&admin);
     let rendered = helm.template(&["--show-only=templates/agent-daemonset.yaml"]).unwrap();
     let whole = admin.run_with(&["create", "--dry-run=client", "-o", "json", "-f", "-"], &rendered).unwrap();

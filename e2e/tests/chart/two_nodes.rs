@@ -1,7 +1,7 @@
 //! Two nodes: each protected, each telling of its own, and one of them drained.
 
 use mooring_e2e::cluster::{Cluster, Images, NodeOptions, Options};
-use mooring_e2e::testing::{agents, eventually, refused};
+use mooring_e2e::testing::{self, agents, eventually, refused};
 use serde_json::{Value, json};
 
 use super::told;
@@ -30,11 +30,8 @@ fn pod(node: &str) -> Value {
 }
 
 fn policy(severity: &str) -> String {
-    json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "all"}, "spec": {
-        "severity": severity, "scope": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}},
-        "actions": {"prevent": true},
-    }})
-    .to_string()
+    let shop = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}});
+    testing::policy("all", json!({"severity": severity, "scope": shop, "actions": {"prevent": true}})).to_string()
 }
 
 fn both_protected_and_one_drained(cluster: &Cluster) {

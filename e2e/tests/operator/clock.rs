@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use mooring_e2e::cluster::{Cluster, NodeOptions, Options};
-use mooring_e2e::testing::eventually;
+use mooring_e2e::testing::{eventually, policy};
 use mooring_e2e::vm::boot::Payload;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ fn a_clock_that_jumps_makes_nothing_expire_and_nobody_else_lead() {
     let first = lease().unwrap();
     admin.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "quiet"}}).to_string()).unwrap();
     admin.apply(&event("quiet", "kept").to_string()).unwrap();
-    admin.apply(&json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "p"}, "spec": {}}).to_string()).unwrap();
+    admin.apply(&policy("p", json!({})).to_string()).unwrap();
     let handed = || {
         admin.run(&["get", "configmap", "node1", "-n", "mooring-nodes", "-o", "jsonpath={.data}"]).unwrap_or_default()
     };

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Component;
-use mooring_e2e::testing::{LIMIT, eventually, repository};
+use mooring_e2e::testing::{LIMIT, eventually, policy, repository};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::rig::{Operator, Rig, policy};
+use super::rig::{Operator, Rig};
 
 #[test]
 #[ignore = "starts a control plane: make test-operator"]

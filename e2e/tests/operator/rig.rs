@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mooring_crd::access::Binary;
 use mooring_e2e::cluster::{Cluster, Kubectl, Options, Request};
-use mooring_e2e::testing::{LIMIT, eventually};
+use mooring_e2e::testing::{LIMIT, condition, eventually, policy};
 use mooring_policy::{NodePolicy, NodeRules};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -160,8 +160,7 @@ impl Rig {
     /// A policy's condition: its status word, its reason and its message.
     pub fn condition(&self, policy: &str, kind: &str) -> Option<(String, String, String)> {
         let object = self.kubectl.json(&["get", "cdp", policy]).unwrap();
-        let conditions = object["status"]["conditions"].as_array()?.clone();
-        let found = conditions.into_iter().find(|condition| condition["type"] == kind)?;
+        let found = condition(&object, kind)?;
         assert!(found["observedGeneration"].is_i64(), "{found}");
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
         Some((text("status"), text("reason"), text("message")))
@@ -225,10 +224,6 @@ impl Rig {
         let events = list["items"].as_array().unwrap().iter().filter(of);
         events.map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
     }
-}
-
-pub fn policy(name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": name}, "spec": spec})
 }
 
 /// An operator that runs. It is killed when the value is dropped.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_e2e::cluster::Component;
-use mooring_e2e::testing::{eventually, is_ready};
+use mooring_e2e::testing::{eventually, is_true};
 use serde_json::json;
 
 use crate::manifests::{LIVES, TRIES, container, pod};
@@ -56,7 +56,7 @@ pub fn life(rig: &Rig) -> (String, i64) {
 }
 
 pub fn await_next_agent(rig: &Rig, before: &(String, i64)) {
-    eventually("the next agent, Ready", || is_ready(&rig.agent()) && life(rig) != *before);
+    eventually("the next agent, Ready", || is_true(&rig.agent(), "Ready") && life(rig) != *before);
 }
 
 /// The process id on the node of the agent's container. What the API server has of a container may be of the one before for a while.

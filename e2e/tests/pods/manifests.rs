@@ -1,5 +1,6 @@
 //! What the pods are made of, and what each does.
 
+use mooring_e2e::testing;
 use serde_json::{Value, json};
 
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
@@ -12,13 +13,11 @@ if "$DROP/busybox" echo; then echo DRIFT RAN; else echo DRIFT REFUSED; fi
 pub const LIVES: &str = "while /bin/busybox true; do sleep 4; done; echo DISTURBED; sleep 100000";
 
 pub fn policy(name: &str, scope: &Value, detect: &Value) -> Value {
-    json!({
-        "apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": name},
-        "spec": {
-            "severity": "High", "runbookURL": "https://runbooks.example.com/drift",
-            "scope": scope, "detect": detect, "actions": {"prevent": true},
-        },
-    })
+    let spec = json!({
+        "severity": "High", "runbookURL": "https://runbooks.example.com/drift",
+        "scope": scope, "detect": detect, "actions": {"prevent": true},
+    });
+    testing::policy(name, spec)
 }
 
 /// `more` is added to (or replaces in) an object.

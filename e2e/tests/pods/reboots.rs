@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use mooring_e2e::cluster::Images;
-use mooring_e2e::testing::eventually;
-use serde_json::{Value, json};
+use mooring_e2e::testing::{eventually, is_true};
+use serde_json::json;
 
 use crate::faults::process;
 use crate::manifests::{container, pod, policy};
@@ -170,9 +170,8 @@ fn without_the_image(rig: &Rig, table: &mut String) {
     });
     told("without the image: the first exec; the agent's pod says ErrImagePull", began, uptime(rig));
     eventually("a policy that says that the node is not attended", || {
-        let status = rig.admin.json(&["get", "cdp", POLICY]).unwrap()["status"].clone();
-        let is_enforcing = |one: &Value| one["type"] == "Enforcing" && one["status"] == "True";
-        status["nodes"]["unattended"] == 1 && !status["conditions"].as_array().unwrap().iter().any(is_enforcing)
+        let object = rig.admin.json(&["get", "cdp", POLICY]).unwrap();
+        object["status"]["nodes"]["unattended"] == 1 && !is_true(&object, "Enforcing")
     });
     told("... the policy says that its node is unattended", began, uptime(rig));
     println!("{}", rig.admin.run(&["get", "cdp,driftnodes", "-o", "wide"]).unwrap());

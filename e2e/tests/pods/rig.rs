@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use mooring_e2e::cluster::{CgroupDriver, Cluster, Images, Kubectl, Node, NodeOptions, Options};
-use mooring_e2e::testing::{agents, eventually, explained, show};
+use mooring_e2e::testing::{agents, eventually, explained, is_true, show};
 use serde_json::Value;
 
 pub const NODE: &str = "node1";
@@ -96,9 +96,7 @@ impl Rig {
         eventually(&format!("{policy} in force"), || {
             let Ok(object) = self.admin.json(&["get", "cdp", policy]) else { return false };
             let generation = &object["metadata"]["generation"];
-            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            &object["status"]["observedGeneration"] == generation
-                && conditions.iter().any(|one| (&one["type"], &one["status"]) == (&"Enforcing".into(), &"True".into()))
+            &object["status"]["observedGeneration"] == generation && is_true(&object, "Enforcing")
         });
     }
 
