@@ -163,6 +163,7 @@ const AGENT: &[Bound] = &[
         Value::Time("agents-readyz-worst-ms"),
     ),
     bound("pods: of 300 in waves of 40, those that ran what they had dropped", Value::Count("protect-ran"), 0.0, None),
+    reported("pods: those that the runtime itself did not start", Value::Count("protect-not-started")),
     reported("pods: started in a minute", Value::Count("protect-pods-per-minute")),
     reported("pods: from the first exec to rules in force, ms (middle one)", Value::Moment("protect-p50-us")),
     reported("pods: the same, 99 of 100 at most, ms", Value::Moment("protect-p99-us")),

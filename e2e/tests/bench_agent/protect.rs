@@ -50,26 +50,32 @@ fn three_hundred_pods() {
 
     let pods: usize = std::env::var("MOORING_BENCH_PODS").map_or(PODS, |text| text.parse().unwrap());
     node.run(&["bash", "-c", PROBES]).unwrap();
-    let (mut all, mut ran, mut took) = (Vec::new(), 0, Duration::ZERO);
+    let (mut all, mut ran, mut took, mut not_started) = (Vec::new(), 0, Duration::ZERO, 0);
     while all.len() < pods {
         let count = WAVE.min(pods - all.len());
         let ended = wave(&admin, count, TRIES);
         ran += ended.ran;
         took += ended.took;
+        not_started += ended.not_started;
         let seen = moments(&node.run(&["bash", "-c", SEEN]).unwrap());
         // Each of them, or there is no number here.
-        assert_eq!(seen.len(), count);
+        assert_eq!(seen.len(), count - ended.not_started);
         all.extend(seen);
         println!("{} pods so far, {ran} ran: {}", all.len(), distribution(&all));
     }
     found(&distribution(&all));
-    found(&json!({"protect-ran": ran, "protect-pods-per-minute": pods as f64 * 60.0 / took.as_secs_f64()}));
+    assert!(not_started * 100 <= pods, "{not_started} of {pods} were not started");
+    found(
+        &json!({"protect-ran": ran, "protect-not-started": not_started, "protect-pods-per-minute": pods as f64 * 60.0 / took.as_secs_f64()}),
+    );
     end(operator);
 }
 
 struct Wave {
     /// How many ran what they had dropped.
     ran: usize,
+    /// How many the runtime gave up before they had a process.
+    not_started: usize,
     took: Duration,
 }
 
@@ -101,10 +107,19 @@ fn wave(admin: &Kubectl, pods: usize, script: &str) -> Wave {
     }
     let took = begun.elapsed();
     println!("{pods} pods in {:.0} s, asked {waited} times", took.as_secs_f64());
-    let wrong: Vec<_> = ends.iter().filter(|end| end["exitCode"] != 0 && end["exitCode"] != 1).collect();
+    let not_started = ends.iter().filter(|end| has_lost_its_sandbox(end)).inspect(|end| println!("{end}")).count();
+    let is_wrong = |end: &&Value| end["exitCode"] != 0 && end["exitCode"] != 1 && !has_lost_its_sandbox(end);
+    let wrong: Vec<_> = ends.iter().filter(is_wrong).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     admin.run(&["delete", "pods", "--all", "-n", SPACE, "--wait"]).unwrap();
-    Wave { ran: ends.iter().filter(|end| end["exitCode"] == 1).count(), took }
+    Wave { ran: ends.iter().filter(|end| end["exitCode"] == 1).count(), not_started, took }
+}
+
+/// containerd forgets the first process of a sandbox now and then on a node that has more to do than it can, and joins the namespaces of
+/// process 0 (its issue 9160, with and without anything that watches executions).
+fn has_lost_its_sandbox(end: &Value) -> bool {
+    end["reason"] == "StartError"
+        && end["message"].as_str().is_some_and(|message| message.contains("lstat /proc/0/ns/"))
 }
 
 /// What the probes saw of a container, in microseconds of their clock.
