@@ -1,4 +1,5 @@
-//! What happens to a node in its life, under the oracle's eyes. `MOORING_SOAK=1` has it take longer, and has what `make test` leaves out.
+//! What happens to a node in its life, under the oracle's eyes. `MOORING_SOAK=1`, as in `make soak`, has it take longer, and
+//! has more of it.
 
 use std::thread;
 use std::time::{Duration, Instant};
