@@ -37,6 +37,8 @@ use crate::policies::{LoadErrors, WatchError};
 const SLEEP_BUSY: u16 = 20;
 const SLEEP_DUE: u16 = 200;
 const SLEEP_IDLE: u16 = 1000;
+/// How often it is looked whether an agent of another wire version has left something in force.
+const LEFT_BEHIND: Duration = Duration::from_secs(30);
 /// How often it is looked whether the node's state has changed.
 const STATE: Duration = Duration::from_secs(1);
 
@@ -126,6 +128,7 @@ pub struct Agent {
     /// These rules, and since when they are not.
     again: Option<(Rules, Instant)>,
     told: Option<(Facts, Instant)>,
+    looked_for_others: Instant,
 }
 
 type Queue<T> = Rc<RefCell<VecDeque<T>>>;
@@ -174,6 +177,7 @@ impl Agent {
             failure: None,
             again: None,
             told: None,
+            looked_for_others: Instant::now(),
         };
         // The self-test takes a while.
         let first = agent.source.changes().rules.unwrap_or(first);
@@ -222,6 +226,7 @@ impl Agent {
                 self.reporter.reported(record, &self.roster);
             }
             self.try_what_found_no_room();
+            self.take_down_what_was_left();
             self.look_after_losses(&mut lost)?;
             self.proofs.turn(&self.kernel)?;
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
@@ -272,6 +277,30 @@ impl Agent {
             Err(error) => return Err(system("wait for events")(error)),
         }
         self.signals.asked_to_end().map_err(system("read signals"))
+    }
+
+    /// An agent of another wire version may have ended amid its takeover and not come back, as where a rollout was taken back: what it had
+    /// brought into force would go on deciding, by rules that nobody changes, about containers that nobody tells it of.
+    fn take_down_what_was_left(&mut self) {
+        if self.looked_for_others.elapsed() < LEFT_BEHIND {
+            return;
+        }
+        self.looked_for_others = Instant::now();
+        if !self.pins.is_another_enforced() {
+            return;
+        }
+        // Whoever has the lock is taking over, and takes this one's down.
+        let taken_down = self.pins.start_alone_now().and_then(|alone| match alone {
+            Some(_alone) if self.kernel.is_in_force()? => self.kernel.retire_other_versions().map(|()| true),
+            _ => Ok(false),
+        });
+        match taken_down {
+            Ok(true) => eprintln!("what an agent of another version had left in force is taken down"),
+            Ok(false) => {}
+            Err(error) => {
+                eprintln!("what an agent of another version has left in force stays so, beside this one: {error}")
+            }
+        }
     }
 
     /// Tells the sink what has changed, when it is time to look.

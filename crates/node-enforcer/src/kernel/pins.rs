@@ -61,27 +61,40 @@ impl Pins {
     /// # Errors
     /// When another one has been starting for a minute.
     pub fn start_alone(&self) -> Result<Flock<File>, KernelError> {
-        let mut folder = File::open(&self.top).map_err(|error| KernelError::pins(&self.top, error))?;
         for _ in 0..START_TRIES {
-            match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((unlocked, Errno::EWOULDBLOCK)) => folder = unlocked,
-                Err((_, error)) => return Err(KernelError::pins(&self.top, error.into())),
+            if let Some(lock) = self.start_alone_now()? {
+                return Ok(lock);
             }
             thread::sleep(START_WAIT);
         }
         Err(KernelError::AnotherStarts { path: self.top.clone() })
     }
 
+    /// The same without waiting; None: another one starts.
+    ///
+    /// # Errors
+    /// When the folder cannot be locked.
+    pub fn start_alone_now(&self) -> Result<Option<Flock<File>>, KernelError> {
+        let folder = File::open(&self.top).map_err(|error| KernelError::pins(&self.top, error))?;
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(KernelError::pins(&self.top, error.into())),
+        }
+    }
+
     /// Whether an agent of any wire version has anything in force. False where nothing can be read.
     #[must_use]
     pub fn is_enforced(top: &Path) -> bool {
-        let is_in_force = |version: &PathBuf| {
-            let links = fs::read_dir(version.join("links")).into_iter().flatten().flatten();
-            let attached = links.filter_map(|of| fs::read_dir(of.path()).ok()).flatten().next().is_some();
-            attached && is_switched_on(&version.join("maps").join("control"))
-        };
-        versions_in(top).is_ok_and(|versions| versions.iter().any(is_in_force))
+        versions_in(top).is_ok_and(|versions| versions.iter().any(|version| is_in_force(version)))
+    }
+
+    /// Whether another wire version has anything in force.
+    #[must_use]
+    pub fn is_another_enforced(&self) -> bool {
+        let own = self.version();
+        let others = versions_in(&self.top).unwrap_or_default();
+        others.iter().any(|version| *version != own && is_in_force(version))
     }
 
     /// Says which rules are in force, for as long as they can be; None where they have no digest.
@@ -235,6 +248,12 @@ fn require_bpf_file_system(path: &Path) -> Result<(), KernelError> {
         return Ok(());
     }
     Err(KernelError::NoBpfFileSystem { path: path.to_path_buf() })
+}
+
+fn is_in_force(version: &Path) -> bool {
+    let links = fs::read_dir(version.join("links")).into_iter().flatten().flatten();
+    let attached = links.filter_map(|of| fs::read_dir(of.path()).ok()).flatten().next().is_some();
+    attached && is_switched_on(&version.join("maps").join("control"))
 }
 
 fn is_wire_version(name: &OsStr) -> bool {

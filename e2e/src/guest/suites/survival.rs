@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "a-second-enforcer", body: a_second_one },
     Test { name: "another-backend", body: another_backend },
     Test { name: "upgrade-of-the-wire", body: upgrade },
+    Test { name: "left-by-another-version", body: left_behind },
 ];
 
 const KILLS: u32 = 20;
@@ -186,6 +187,36 @@ fn upgrade(context: &Context) -> Result<()> {
         }
         enforcer.map_or(Ok(()), |enforcer| enforcer.terminate().map(drop))
     })
+}
+
+/// An agent of another version that ended after it had come into force and before it had taken this one's down.
+fn left_behind(context: &Context) -> Result<()> {
+    const ID: &str = "survival-left";
+    let binary = context.enforcer()?;
+    let folder = context.policies("survival")?;
+    let policy = |prevent| profiles::write(&folder, &profiles::drift("survival", &[ID], prevent));
+    policy(true)?;
+    let mut container = context.container(ID, Upper::Ext4)?;
+    let other = Enforcer::start(binary, &folder)?;
+    let own_version = wire_version()?;
+    let [own, its] = [own_version, own_version + 1].map(|number| Path::new(PINS).join(format!("v{number}")));
+    let aside = Path::new(PINS).with_extension("aside");
+    std::fs::rename(&own, &aside).on("rename", &own)?;
+    other.kill()?;
+    policy(false)?;
+    let enforcer = Enforcer::start(binary, &folder)?;
+    std::fs::rename(&aside, &its).on("rename", &aside)?;
+    let path = container.drop_program("x")?;
+    ensure(!container.runs(&path)?, || "what is said to be left decides nothing: this tests nothing".into())?;
+    enforcer.wait_for_log(
+        0,
+        "what an agent of another version had left in force is taken down",
+        Duration::from_mins(2),
+    )?;
+    ensure(!its.exists() && own.exists(), || format!("{} is still there", its.display()))?;
+    ensure(container.runs(&path)?, || "it is refused by what was left".into())?;
+    enforcer.terminate()?;
+    release(binary)
 }
 
 #[cfg(test)]
