@@ -200,7 +200,8 @@ fn left_behind(context: &Context) -> Result<()> {
     let other = Enforcer::start(binary, &folder)?;
     let own_version = wire_version()?;
     let [own, its] = [own_version, own_version + 1].map(|number| Path::new(PINS).join(format!("v{number}")));
-    let aside = Path::new(PINS).with_extension("aside");
+    // A name without a dot: this file system takes no other.
+    let aside = Path::new(PINS).with_file_name("mooring-aside");
     std::fs::rename(&own, &aside).on("rename", &own)?;
     other.kill()?;
     policy(false)?;
