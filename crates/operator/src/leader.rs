@@ -162,6 +162,15 @@ impl Candidate {
         }
     }
 
+    /// Renews the Lease for so long, and stands no more: a process that has done its work keeps others from acting for a while.
+    ///
+    /// # Errors
+    /// When the API server does not take it; the lease then runs out as before.
+    pub async fn leave_held(&mut self, duration: Duration) -> kube::Result<()> {
+        self.duration = duration;
+        self.look_and_write().await
+    }
+
     async fn look_and_write(&mut self) -> kube::Result<()> {
         let now = self.leadership.clock.now();
         let found = self.api.get_opt(LEASE).await?;

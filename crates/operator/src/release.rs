@@ -19,6 +19,9 @@ use crate::write::labels;
 
 /// `ConfigMap`s that are read at once: each may be a mebibyte.
 const PAGE: u32 = 20;
+/// How long no operator hands out rules after all nodes are released. Whoever uninstalls hears of it from the kubelet that this process runs
+/// under, which took 79 s once on an overloaded node; an operator that was still there by then had every node enforce again.
+const AFTERWARDS: Duration = Duration::from_mins(3);
 /// How often it is looked who has not released yet.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -61,7 +64,7 @@ fn refused(what: &'static str) -> impl FnOnce(kube::Error) -> ReleaseError {
 /// Takes the Lease, whoever has it, so that no operator hands out rules meanwhile; asks every node, and waits for all of them. Gives
 /// their number.
 ///
-/// The Lease is kept until it runs out: by then the operators are to be gone. After an error it is given back.
+/// The Lease is left held for [`AFTERWARDS`]: by then the operators are to be gone. After an error it is given back.
 ///
 /// # Errors
 /// When not every node is known to be released within `limit`.
@@ -78,10 +81,17 @@ pub async fn release(client: &Client, candidate: &mut Candidate, limit: Duration
             ask_and_wait(client, &leadership, limit).await
         } => done,
     };
-    if done.is_err()
-        && let Err(error) = candidate.release().await
-    {
-        println!("the Lease is not given back, and runs out by itself: {error}");
+    match done {
+        Ok(_) => {
+            if let Err(error) = candidate.leave_held(AFTERWARDS).await {
+                println!("the Lease is not held for longer, and runs out as before: {error}");
+            }
+        }
+        Err(_) => {
+            if let Err(error) = candidate.release().await {
+                println!("the Lease is not given back, and runs out by itself: {error}");
+            }
+        }
     }
     done
 }

@@ -67,6 +67,9 @@ fn a_release_waits_for_every_node_and_names_those_that_do_not_answer() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("on any of the 3 nodes"), "{said}");
+    // Whoever uninstalls may hear of it a minute later.
+    let lease = rig.kubectl.json(&["get", "lease", "mooring-operator", "-n", "mooring-system"]).unwrap();
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 180, "{lease}");
     // A policy that changes now changes nothing: the operators are as good as removed.
     rig.policy("p", json!({"severity": "High"}));
     thread::sleep(std::time::Duration::from_secs(10));

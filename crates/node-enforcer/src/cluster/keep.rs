@@ -63,6 +63,10 @@ impl Keeper<'_> {
             return self.folder.forget();
         }
         self.keep_rules()?;
+        // Without rules they are for nothing, and where Mooring is removed nobody would take them away.
+        if self.kept.is_none() {
+            return Ok(());
+        }
         self.keep_labels()
     }
 
