@@ -298,7 +298,7 @@ impl Agent {
             Ok(true) => eprintln!("what an agent of another version had left in force is taken down"),
             Ok(false) => {}
             Err(error) => {
-                eprintln!("what an agent of another version has left in force stays so, beside this one: {error}")
+                eprintln!("what an agent of another version has left in force stays so, beside this one: {error}");
             }
         }
     }
