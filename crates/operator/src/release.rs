@@ -81,17 +81,12 @@ pub async fn release(client: &Client, candidate: &mut Candidate, limit: Duration
             ask_and_wait(client, &leadership, limit).await
         } => done,
     };
-    match done {
-        Ok(_) => {
-            if let Err(error) = candidate.leave_held(AFTERWARDS).await {
-                println!("the Lease is not held for longer, and runs out as before: {error}");
-            }
-        }
-        Err(_) => {
-            if let Err(error) = candidate.release().await {
-                println!("the Lease is not given back, and runs out by itself: {error}");
-            }
-        }
+    let left = match done {
+        Ok(_) => candidate.leave_held(AFTERWARDS).await,
+        Err(_) => candidate.release().await,
+    };
+    if let Err(error) = left {
+        println!("the Lease stays as it is, and runs out by itself: {error}");
     }
     done
 }

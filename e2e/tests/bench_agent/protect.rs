@@ -107,12 +107,14 @@ fn wave(admin: &Kubectl, pods: usize, script: &str) -> Wave {
     }
     let took = begun.elapsed();
     println!("{pods} pods in {:.0} s, asked {waited} times", took.as_secs_f64());
-    let not_started = ends.iter().filter(|end| has_lost_its_sandbox(end)).inspect(|end| println!("{end}")).count();
-    let is_wrong = |end: &&Value| end["exitCode"] != 0 && end["exitCode"] != 1 && !has_lost_its_sandbox(end);
-    let wrong: Vec<_> = ends.iter().filter(is_wrong).collect();
+    let (not_started, ends): (Vec<_>, Vec<_>) = ends.into_iter().partition(has_lost_its_sandbox);
+    for end in &not_started {
+        println!("{end}");
+    }
+    let wrong: Vec<_> = ends.iter().filter(|end| end["exitCode"] != 0 && end["exitCode"] != 1).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     admin.run(&["delete", "pods", "--all", "-n", SPACE, "--wait"]).unwrap();
-    Wave { ran: ends.iter().filter(|end| end["exitCode"] == 1).count(), not_started, took }
+    Wave { ran: ends.iter().filter(|end| end["exitCode"] == 1).count(), not_started: not_started.len(), took }
 }
 
 /// containerd forgets the first process of a sandbox now and then on a node that has more to do than it can, and joins the namespaces of
