@@ -136,9 +136,9 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	cargo build -p mooring-node-enforcer --example api
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
-test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd
+test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd, KERNEL=5.10 LSM=default
 	@./scripts/setup cluster
-	$(if $(SOAK),MOORING_SOAK=1) MOORING_CGROUP_DRIVER=$(CGROUP_DRIVER) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
+	$(if $(SOAK),MOORING_SOAK=1) $(if $(LSM),MOORING_LSM=$(LSM)) MOORING_KERNEL=$(KERNEL) MOORING_CGROUP_DRIVER=$(CGROUP_DRIVER) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

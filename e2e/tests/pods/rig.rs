@@ -42,17 +42,27 @@ fn cgroup_driver() -> CgroupDriver {
     }
 }
 
+/// What `MOORING_LSM` says: `default` is the kernel's own list; with BPF in it unless it says something.
+fn with_lsm_list(options: NodeOptions) -> NodeOptions {
+    match std::env::var("MOORING_LSM").as_deref() {
+        Err(_) => options,
+        Ok("default") => NodeOptions { lsm: None, ..options },
+        Ok(list) => NodeOptions { lsm: Some(list.to_owned()), ..options },
+    }
+}
+
 impl Rig {
     /// A cluster with Mooring in it, whose node may keep what is on its disk.
     pub fn start(keeps_disk: bool) -> Self {
         let cluster = Cluster::start(Options::default()).unwrap();
-        let options = NodeOptions {
+        let kernel = std::env::var("MOORING_KERNEL").unwrap_or_else(|_| "6.12".to_owned());
+        let options = with_lsm_list(NodeOptions {
             memory: 3072,
             newer_runtime: true,
             cgroup_driver: cgroup_driver(),
             keeps_disk,
-            ..NodeOptions::new(NODE, "6.12".parse().unwrap())
-        };
+            ..NodeOptions::new(NODE, kernel.parse().unwrap())
+        });
         let node = cluster.start_node(&options).unwrap();
         cluster.install(&Images::built().unwrap()).unwrap();
         let admin = cluster.kubectl();
