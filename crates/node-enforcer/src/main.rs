@@ -181,7 +181,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let backend = backend.backends().next().context("self-test: no backend")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
-        Command::SelfTestChild { cgroup, folder, killed } => child::run(&cgroup, &folder, killed).context("self-test")?,
+        Command::SelfTestChild { cgroup, folder, killed } => {
+            child::run(&cgroup, &folder, killed).context("self-test")?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

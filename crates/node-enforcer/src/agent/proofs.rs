@@ -72,7 +72,8 @@ impl Proofs {
     /// When the kernel cannot be told.
     pub(super) fn turn(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
         let now = SystemTime::now();
-        for (pair, _) in self.unwatched.iter_mut().flat_map(|waiting| waiting.extract_if(.., |(_, when)| *when <= now)) {
+        for (pair, _) in self.unwatched.iter_mut().flat_map(|waiting| waiting.extract_if(.., |(_, when)| *when <= now))
+        {
             self.comparer.begin(kernel, pair)?;
         }
         for done in self.comparer.done() {

@@ -56,7 +56,9 @@ impl Check {
     pub fn prevention_in_words(&self) -> &'static str {
         match (self.prevention, &self.self_test) {
             (true, _) => "works",
-            (false, Some(test)) if test.killed => "does not work; drifted programs are killed before their first instruction",
+            (false, Some(test)) if test.killed => {
+                "does not work; drifted programs are killed before their first instruction"
+            }
             (false, _) => "does not work",
         }
     }
@@ -172,7 +174,10 @@ fn features() -> Vec<Feature> {
         ("kernel type information (BTF)", Path::new(BTF).exists()),
         ("module type information (BTF of overlay, loaded before the agent)", Path::new(OVERLAY_BTF).exists()),
         ("BPF among the active security modules", lsm.trim().split(',').any(|module| module == "bpf")),
-        ("cgroup v2, by which runtimes know containers here", Hierarchy::of_host().is_ok_and(|it| it.controller.is_none())),
+        (
+            "cgroup v2, by which runtimes know containers here",
+            Hierarchy::of_host().is_ok_and(|it| it.controller.is_none()),
+        ),
     ]
     .map(|(name, available)| Feature { name: name.into(), available })
     .into()

@@ -2,8 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mooring_crd::{
-    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, Verdict,
-    event_name,
+    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, Verdict, event_name,
 };
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
