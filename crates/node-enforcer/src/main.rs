@@ -136,7 +136,12 @@ enum Command {
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
-    SelfTestChild { cgroup: PathBuf, folder: PathBuf },
+    SelfTestChild {
+        cgroup: PathBuf,
+        folder: PathBuf,
+        #[arg(long)]
+        killed: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -176,7 +181,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let backend = backend.backends().next().context("self-test: no backend")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
-        Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
+        Command::SelfTestChild { cgroup, folder, killed } => {
+            child::run(&cgroup, &folder, killed).context("self-test")?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -270,7 +277,7 @@ fn print_check(output: AnswerFormat, pin_dir: &Path) -> anyhow::Result<ExitCode>
         writeln!(out, "kernel:      {}", answer.kernel)?;
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
         writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
-        writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
+        writeln!(out, "prevention:  {}", answer.prevention_in_words())?;
         for problem in &answer.problems {
             writeln!(out, "problem:     {problem}")?;
         }

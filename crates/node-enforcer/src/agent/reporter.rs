@@ -50,6 +50,8 @@ pub(super) struct Reporter {
     violations: BTreeMap<String, u64>,
     left_out: LeftOut,
     told: (LeftOut, Option<Instant>),
+    /// The programs kill what they cannot refuse.
+    kills: bool,
 }
 
 impl Reporter {
@@ -58,7 +60,7 @@ impl Reporter {
         self.sink
     }
 
-    pub(super) fn new(node: String, sink: Box<dyn Sink>) -> Self {
+    pub(super) fn new(node: String, sink: Box<dyn Sink>, kills: bool) -> Self {
         Self {
             aggregator: Aggregator::new(node, sink.limits()),
             sink,
@@ -70,6 +72,7 @@ impl Reporter {
             violations: BTreeMap::new(),
             left_out: LeftOut::default(),
             told: (LeftOut::default(), None),
+            kills,
         }
     }
 
@@ -196,7 +199,10 @@ impl Reporter {
             .or(self.generations.back())
             .map(|(_, rules)| Arc::clone(rules));
         let Some(rules) = rules else { return };
-        let Some(violation) = violation_of(&known.container, counted.record, counted.count, &rules) else { return };
+        let mut record = counted.record;
+        // A lost one does not say.
+        record.killed |= record.denied.is_none() && self.kills;
+        let Some(violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
         for policy in (violation.drift | violation.prohibited).slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));
@@ -220,6 +226,7 @@ pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rule
         drift: SlotMask::from_bits(record.key.drift),
         prohibited: SlotMask::from_bits(record.key.prohibited),
         denied: record.denied.map_or(violating & rules.prevents(), SlotMask::from_bits),
+        killed: record.killed,
         class: *Class::ALL.get(usize::from(record.key.class))?,
         usage: *Use::ALL.get(usize::from(record.key.usage))?,
         path: if record.denied.is_some() { record.path } else { OTHER_PATHS.into() },

@@ -10,7 +10,7 @@ use super::LSM_LIST;
 use crate::kernel::KernelError;
 
 /// Those of this version, the best first.
-pub const BACKENDS: [Backend; 2] = [Backend::BpfLsm, Backend::FmodRet];
+pub const BACKENDS: [Backend; 3] = [Backend::BpfLsm, Backend::FmodRet, Backend::Kill];
 
 /// Which of them an agent may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -23,6 +23,8 @@ pub enum BackendChoice {
     BpfLsm,
     /// BPF programs that change what the kernel's security functions return, or none.
     FmodRet,
+    /// BPF programs that refuse nothing and kill what executes a drifted file before its first instruction, or none.
+    Kill,
 }
 
 impl BackendChoice {
@@ -32,6 +34,7 @@ impl BackendChoice {
             Self::Auto => true,
             Self::BpfLsm => *backend == Backend::BpfLsm,
             Self::FmodRet => *backend == Backend::FmodRet,
+            Self::Kill => *backend == Backend::Kill,
         })
     }
 }
@@ -44,9 +47,10 @@ pub fn attachment(backend: Backend) -> Result<Attachment, KernelError> {
     match backend {
         Backend::BpfLsm => Ok(Attachment::LsmHooks),
         Backend::FmodRet => Ok(Attachment::SecurityFunctions),
-        Backend::Fanotify | Backend::Kill | Backend::None => Err(KernelError::Unsupported {
+        Backend::Kill => Ok(Attachment::ExecTracepoints),
+        Backend::Fanotify | Backend::None => Err(KernelError::Unsupported {
             missing: format!("the backend {} is not in this version", backend.as_str()),
-            fix: "use BpfLsm or FmodRet".to_owned(),
+            fix: "use BpfLsm, FmodRet or Kill".to_owned(),
         }),
     }
 }
