@@ -28,13 +28,8 @@ pub struct Automaton {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
-/// A place in a pattern: before its token of this number. `Inside`: amid a component that `**` skips.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Place {
-    pattern: usize,
-    token: usize,
-    inside: bool,
-}
+/// A place in a pattern, the tokens of all of them being behind each other: before a token, or, beside it, amid a component that `**` skips.
+type Place = u32;
 
 impl Automaton {
     /// Compiles patterns.
@@ -43,12 +38,19 @@ impl Automaton {
     /// When the table would have more than [`MAX_PATTERN_STATES`] states, patterns name more than [`MAX_PATTERN_BYTES`] different
     /// bytes, or the states were made of so many places that it would take long to find out.
     pub fn of<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Self, TooLarge> {
-        let patterns: Vec<Vec<Token>> = patterns.into_iter().map(Pattern::tokens).collect();
+        let mut starts: Vec<Place> = Vec::new();
+        let mut tokens: Vec<Option<Token>> = Vec::new();
+        let mut ends = HashMap::new();
+        for (number, pattern) in patterns.into_iter().enumerate() {
+            starts.push(place(tokens.len()));
+            tokens.extend(pattern.tokens().into_iter().map(Some));
+            // A path that ends there, or amid what `**` at the end stands for, is matched.
+            let end = if tokens.last() == Some(&Some(Token::Below)) { tokens.len() - 1 } else { tokens.len() };
+            ends.insert(place(end), number);
+            tokens.push(None);
+        }
         let mut named: BTreeSet<u8> = [b'/'].into();
-        named.extend(patterns.iter().flatten().filter_map(|token| match token {
-            Token::Byte(byte) => Some(*byte),
-            _ => None,
-        }));
+        named.extend(tokens.iter().filter_map(|token| if let Some(Token::Byte(byte)) = token { Some(*byte) } else { None }));
         if named.len() > MAX_PATTERN_BYTES {
             return Err(TooLarge);
         }
@@ -56,21 +58,31 @@ impl Automaton {
         for (class, byte) in (1..).zip(&named) {
             classes[usize::from(*byte)] = class;
         }
-        let mut building = Building { patterns: &patterns, numbers: HashMap::new(), sets: Vec::new(), places: 0 };
-        building.number(BTreeSet::new())?;
-        let begin = (0..patterns.len()).map(|pattern| Place { pattern, token: 0, inside: false });
-        let start = building.closed(begin);
-        // Without patterns the start is the dead state, too.
+        let mut building = Building { tokens: &tokens, numbers: HashMap::new(), sets: Vec::new(), places: 0 };
+        building.number(Vec::new())?;
+        // Without patterns it is the dead state, too.
+        let start = building.closed(&starts);
         if building.number(start)? == DEAD {
-            building.sets.push(BTreeSet::new());
+            building.sets.push(Vec::new());
         }
         let mut next = Vec::new();
         while let Some(places) = building.sets.get(next.len()).cloned() {
-            // None stands for the bytes that no pattern names.
-            let bytes = std::iter::once(None).chain(named.iter().copied().map(Some));
-            next.push(bytes.map(|byte| building.step(&places, byte)).collect::<Result<Vec<_>, _>>()?);
+            let others = building.step(&places, None)?;
+            let mut row = vec![others; named.len() + 1];
+            // Of the bytes that patterns name, those that matter here.
+            let wanted = |place: &Place| match building.token(*place) {
+                Some(Token::Byte(byte)) => Some(byte),
+                _ => None,
+            };
+            let mut bytes: BTreeSet<u8> = places.iter().filter_map(wanted).collect();
+            bytes.insert(b'/');
+            for byte in bytes {
+                row[usize::from(classes[usize::from(byte)])] = building.step(&places, Some(byte))?;
+            }
+            next.push(row);
         }
-        let matches = building.sets.iter().map(|places| building.matching(places)).collect();
+        let matching = |places: &Vec<Place>| places.iter().filter_map(|place| ends.get(place).copied()).collect();
+        let matches = building.sets.iter().map(matching).collect();
         Ok(Self { classes, next, matches })
     }
 
@@ -85,15 +97,26 @@ impl Automaton {
     }
 }
 
+/// Of a token; the other places are [`inside`].
+fn place(token: usize) -> Place {
+    // Beyond that many there is no table.
+    u32::try_from(token).map_or(Place::MAX, |token| token.saturating_mul(2))
+}
+
+const fn inside(place: Place) -> Place {
+    place | 1
+}
+
 struct Building<'a> {
-    patterns: &'a [Vec<Token>],
-    numbers: HashMap<BTreeSet<Place>, u16>,
-    sets: Vec<BTreeSet<Place>>,
+    /// Of all patterns behind each other, each with a `None` at its end.
+    tokens: &'a [Option<Token>],
+    numbers: HashMap<Vec<Place>, u16>,
+    sets: Vec<Vec<Place>>,
     places: usize,
 }
 
 impl Building<'_> {
-    fn number(&mut self, set: BTreeSet<Place>) -> Result<u16, TooLarge> {
+    fn number(&mut self, set: Vec<Place>) -> Result<u16, TooLarge> {
         if let Some(number) = self.numbers.get(&set) {
             return Ok(*number);
         }
@@ -108,35 +131,37 @@ impl Building<'_> {
     }
 
     fn token(&self, place: Place) -> Option<Token> {
-        self.patterns.get(place.pattern)?.get(place.token).copied()
+        self.tokens.get(place as usize / 2).copied().flatten()
     }
 
-    /// With the places that are come to without a byte.
-    fn closed(&self, places: impl IntoIterator<Item = Place>) -> BTreeSet<Place> {
-        let mut all = BTreeSet::new();
-        for mut place in places {
-            while all.insert(place) && !place.inside && matches!(self.token(place), Some(Token::Star | Token::Folders)) {
-                place.token += 1;
+    /// In order, with the places that are come to without a byte.
+    fn closed(&self, places: &[Place]) -> Vec<Place> {
+        let mut all = Vec::with_capacity(places.len());
+        for place in places {
+            let mut place = *place;
+            all.push(place);
+            while place.is_multiple_of(2) && matches!(self.token(place), Some(Token::Star | Token::Folders)) {
+                place += 2;
+                all.push(place);
             }
         }
+        all.sort_unstable();
+        all.dedup();
         all
     }
 
-    fn step(&mut self, places: &BTreeSet<Place>, byte: Option<u8>) -> Result<u16, TooLarge> {
+    /// `None` is a byte that no pattern names.
+    fn step(&mut self, places: &[Place], byte: Option<u8>) -> Result<u16, TooLarge> {
         let slash = byte == Some(b'/');
         let after = places.iter().filter_map(|place| match self.token(*place)? {
-            Token::Byte(wanted) => (byte == Some(wanted)).then_some(Place { token: place.token + 1, ..*place }),
+            Token::Byte(wanted) => (byte == Some(wanted)).then_some(*place + 2),
             Token::Star => (!slash).then_some(*place),
-            Token::Folders if slash => place.inside.then_some(Place { inside: false, ..*place }),
-            Token::Folders => Some(Place { inside: true, ..*place }),
+            Token::Folders if slash => (!place.is_multiple_of(2)).then_some(*place - 1),
+            Token::Folders => Some(inside(*place)),
             Token::Below => Some(*place),
         });
-        let set = self.closed(after.collect::<Vec<_>>());
+        let after: Vec<Place> = after.collect();
+        let set = self.closed(&after);
         self.number(set)
-    }
-
-    fn matching(&self, places: &BTreeSet<Place>) -> Vec<usize> {
-        let ends = places.iter().filter(|place| matches!(self.token(**place), None | Some(Token::Below)));
-        ends.map(|place| place.pattern).collect()
     }
 }

@@ -17,4 +17,4 @@ pub const MAX_PATTERN_STATES: usize = 4096;
 /// Different bytes that a node's patterns may name; one class more is that of all others (`PATTERN_CLASSES` in `wire.h`).
 pub const MAX_PATTERN_BYTES: usize = 127;
 /// Places in patterns that all states together are made of: a bound on the time that it takes to make them.
-pub const MAX_PATTERN_PLACES: usize = 262_144;
+pub const MAX_PATTERN_PLACES: usize = 131_072;

@@ -14,7 +14,7 @@ const MEMFD: &str = "memfd:";
 /// A path of a list: absolute and clean, 2 to 255 bytes; or `memfd:NAME`, which only exceptions may be.
 ///
 /// Two of them are equal exactly where the kernel's keys are: byte by byte.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ListPath(Box<str>);
 

@@ -8,7 +8,7 @@ use crate::path::{ListPath, ListPathError};
 
 /// A pattern of a list: an absolute, clean path in which `*` stands for any bytes but `/`, and `**`, which is a component by itself,
 /// for any number of components: none or more before another one, one or more at the end. Every other byte stands for itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern(ListPath);
 
 /// A piece of a pattern.
