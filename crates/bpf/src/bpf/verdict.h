@@ -110,6 +110,20 @@ static __always_inline void look_up_name(__u32 slot, struct scratch *scratch, st
 }
 
 /*
+ * Whether the lists have been asked of this name under another index. An image's file has nearly always one name only, and to compare two
+ * costs a fraction of a look-up.
+ */
+static __always_inline bool is_same_name(struct scratch *scratch, __u32 index, __u32 asked)
+{
+	__u64 *one = (__u64 *)scratch->names[index].key.bytes, *other = (__u64 *)scratch->names[asked].key.bytes;
+	__u64 different = scratch->names[index].state ^ scratch->names[asked].state;
+
+	for (__u32 i = 0; i < NAME_LEN / sizeof(__u64); i++)
+		different |= one[i] ^ other[i];
+	return !different;
+}
+
+/*
  * What the lists of processes say of the program that executes, whose names and class are in the scratch. It gains an exception only as
  * the image's own, by its path in the image, and is prohibited whatever became of its file.
  */
@@ -133,7 +147,10 @@ __noinline int judge_caller(__u32 slot, __u32 half)
 		return 0;
 	member = scratch->request.member;
 	look_up_name(slot, scratch, &tables, paths, member, NAME_INDEX_PATH, &path);
-	look_up_name(slot, scratch, &tables, paths, member, NAME_INDEX_LOWER, &lower);
+	if (is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH))
+		lower = path;
+	else
+		look_up_name(slot, scratch, &tables, paths, member, NAME_INDEX_LOWER, &lower);
 	scratch->caller.prohibited_process = path.prohibited_process | lower.prohibited_process;
 	if (scratch->request.file_class == CLASS_IMAGE)
 		scratch->caller.excepted_process =
@@ -146,13 +163,16 @@ static __always_inline void judge_by_names(__u32 slot, struct scratch *scratch, 
 {
 	struct path_rule said = {}, others = {};
 	void *paths = bpf_map_lookup_elem(&paths_tables, &tables->half);
-
 	/* A foreign mount's file is in no list by its path: whoever may mount could give it any. */
-	if (file_class != CLASS_FOREIGN_MOUNT)
+	bool foreign = file_class == CLASS_FOREIGN_MOUNT;
+
+	if (!foreign)
 		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_PATH, &said);
-	look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_LOWER, &others);
+	if (foreign || !is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH))
+		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_LOWER, &others);
 	if (use == USE_EXECUTE) {
-		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_INVOKED, &others);
+		if (foreign || !is_same_name(scratch, NAME_INDEX_INVOKED, NAME_INDEX_PATH))
+			look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_INVOKED, &others);
 		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_ALIAS, &others);
 	}
 	said.prohibited |= others.prohibited;
