@@ -8,7 +8,7 @@ use std::slice;
 
 pub use crate::skeleton::types::{
     container, container_flag, control, counter, executing, file_class, file_use, flood, flood_key, lifecycle_kind,
-    lifecycle_record, mark, name, name_index, name_state, path_key, path_rule, proof, prove_step, rules, scratch,
+    lifecycle_record, mark, name, name_index, name_state, path_key, path_rule, pattern_state, proof, prove_step, rules, scratch,
     verdict, verdict_case, violation_record, volume, volume_key,
 };
 
@@ -19,7 +19,7 @@ pub const MAX_CONTAINERS: usize = 8192;
 /// Scratch buffers a CPU (`SCRATCH_SLOTS_PER_CPU`).
 pub const SCRATCH_SLOTS_PER_CPU: u32 = 4;
 /// Changes with every change of a pinned map's meaning or layout (`MOORING_WIRE_VERSION`).
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// A wire structure: plain integers and arrays of them, without padding.
 ///
@@ -63,6 +63,7 @@ wire!(
     lifecycle_record,
     path_key,
     path_rule,
+    pattern_state,
     rules,
     verdict,
     verdict_case,

@@ -92,16 +92,20 @@ fn rust_and_the_programs_lay_the_wire_out_alike_and_without_padding() {
         control { instance, relieved, tables }
         executing { task, mm, inode }
         flood { count, reported, last_seen }
-        flood_key { container, inode, generation, drift, prohibited, dev, file_class, r#use }
+        flood_key { container, inode, generation, drift, prohibited, prohibited_process, dev, file_class, r#use }
         lifecycle_record { kind, pid, cgroup, parent, inode, lower_inode, dev, lower_dev, path, lower_path }
         mark { inode, dev, zero, state }
         name { key, tail, offset, state }
         path_key { bytes }
-        path_rule { excepted, prohibited }
+        path_rule { excepted, prohibited, excepted_process, prohibited_process }
         proof { inode, dev, state, upper, size, changed, changed_ns }
-        rules { detects, prevents, except_lists, prohibit_lists, unknown_member, generation }
-        verdict { drift, prohibited, denied }
-        verdict_case { member, r#use, file_class, names }
+        pattern_state { next, rule }
+        rules {
+            detects, prevents, except_lists, prohibit_lists, except_process_lists, prohibit_process_lists, pattern_lists,
+            unknown_member, generation, pattern_classes,
+        }
+        verdict { drift, prohibited, prohibited_process, denied }
+        verdict_case { member, r#use, file_class, has_caller, caller_class, names, caller_names }
         violation_record {
             key, denied, time, pid, tid, uid, gid, parent_pid, args_len, comm, parent_comm, aggregated, name_states, killed, names, args,
         }

@@ -29,25 +29,52 @@ pub struct Detect {
     pub drifted_scripts: bool,
 
     /// Files that may run although they drifted. An exception holds for this policy only and never weakens another one.
-    /// At most 256, each path once.
+    /// At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend(
         "maxItems" = limits::MAX_LIST_PATHS,
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["path"],
+        "x-kubernetes-validations" = rules::few_patterns(),
     ))]
     pub exceptions: Vec<Exception>,
 
     /// Files that may never run, even where the image brought them: by their path, by the path that they had in the
     /// image, and by the name with which they are invoked. Only with actions.prevent are they stopped; without it they
-    /// are reported and run. At most 256, each path once.
+    /// are reported and run. At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend(
         "maxItems" = limits::MAX_LIST_PATHS,
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["path"],
+        "x-kubernetes-validations" = rules::few_patterns(),
     ))]
     pub prohibited_binaries: Vec<ProhibitedBinary>,
+
+    /// Programs that may execute drifted files: what such a program itself executes is no drift to this policy. It has to
+    /// be the image's own, with its content, and counts by the path that it has in the image, whatever it is called or
+    /// moved to since. What it executes gains nothing, unless it is listed too. It covers execution, not
+    /// driftedLibraries. At most 256, each path once, 32 of them patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = limits::MAX_LIST_PATHS,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["path"],
+        "x-kubernetes-validations" = rules::few_patterns(),
+    ))]
+    pub process_exceptions: Vec<ProcessPath>,
+
+    /// Programs that may execute nothing, not even what the image brought: a server that never starts a shell. They count
+    /// by their path and by the path that they had in the image. Only what they execute themselves is a violation
+    /// (ProhibitedProcess). Only with actions.prevent is it stopped. At most 256, each path once, 32 of them patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "maxItems" = limits::MAX_LIST_PATHS,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["path"],
+        "x-kubernetes-validations" = rules::few_patterns(),
+    ))]
+    pub prohibited_processes: Vec<ProcessPath>,
 }
 
 impl Default for Detect {
@@ -59,6 +86,8 @@ impl Default for Detect {
             drifted_scripts: false,
             exceptions: Vec::new(),
             prohibited_binaries: Vec::new(),
+            process_exceptions: Vec::new(),
+            prohibited_processes: Vec::new(),
         }
     }
 }
@@ -67,9 +96,10 @@ impl Default for Detect {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exception {
-    /// The full path inside the container, or memfd:NAME for an anonymous file of that name. Without sha256, whoever can
-    /// write to this path (or can create an anonymous file) is excepted: choose one that the workload itself cannot
-    /// write. At most 255 bytes.
+    /// The full path inside the container, or memfd:NAME for an anonymous file of that name; in a path '*' stands for
+    /// any characters within one component and '**', a component by itself, for any number of components (/opt/app/** is
+    /// all below it), at most 4 in one path. Without sha256, whoever can write to this path (or can create an anonymous
+    /// file) is excepted: choose one that the workload itself cannot write. At most 255 bytes.
     #[schemars(schema_with = "rules::excepted_path")]
     pub path: String,
 
@@ -84,8 +114,21 @@ pub struct Exception {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProhibitedBinary {
-    /// The full path inside the container. A program that hides behind one file with many names (busybox) is matched by
-    /// the name it is invoked with too. At most 255 bytes.
+    /// The full path inside the container, or a pattern as in exceptions. A program that hides behind one file with many
+    /// names (busybox) is matched by the name it is invoked with too: where the path is a link in the image, by whatever
+    /// folder or link; by a pattern, as the caller wrote it. An applet that is its program's argument (busybox nc) is not
+    /// seen. At most 255 bytes.
+    #[schemars(schema_with = "rules::prohibited_path")]
+    pub path: String,
+}
+
+/// A program, by the file that its process runs: never by a name that it chose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessPath {
+    /// The full path of the program's own file inside the container, or a pattern as in exceptions. Where the path that
+    /// it is started by is a link, or goes through one, write what it leads to (/usr/bin/dash, /bin/busybox); a script's program is its
+    /// interpreter. At most 255 bytes.
     #[schemars(schema_with = "rules::prohibited_path")]
     pub path: String,
 }

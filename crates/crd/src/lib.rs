@@ -32,7 +32,7 @@ pub use channel::{
     EmailChannel, NotificationChannel, NotificationChannelSpec, SecretKey, SlackChannel, WebhookChannel,
 };
 pub use definition::{API_VERSION, GROUP, Kind, POLICY_KIND, VERSION};
-pub use detect::{Detect, Exception, ProhibitedBinary};
+pub use detect::{Detect, Exception, ProcessPath, ProhibitedBinary};
 pub use event::{
     ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, OTHER_PATHS, Parent,
     Process,

@@ -1,8 +1,12 @@
 //! How much one object may hold. The CRD states each of these, so that the API server refuses what is beyond and can
 //! bound the cost of the CEL rules.
 
-/// Entries in `detect.exceptions`, and in `detect.prohibitedBinaries`.
+/// Entries in each list of `detect`: `exceptions`, `prohibitedBinaries`, `processExceptions`, `prohibitedProcesses`.
 pub const MAX_LIST_PATHS: u64 = 256;
+/// Of these, patterns: paths with `*` in them.
+pub const MAX_LIST_PATTERNS: u64 = 32;
+/// Each `*` and each `**` of one pattern.
+pub const MAX_WILDCARDS: usize = 4;
 /// Bytes in a path of a list. The kernel's table of paths has keys of 256 bytes, at least one of them a NUL.
 pub const MAX_PATH_BYTES: u64 = 255;
 /// Entries in `scope.containers`, and in `scope.images`.

@@ -72,6 +72,8 @@ pub enum Reason {
     ForeignMount,
     /// The file is on the policy's list of prohibited binaries.
     ProhibitedBinary,
+    /// The program that executes the file is on the policy's list of programs that may execute nothing.
+    ProhibitedProcess,
     /// The drifted file is mapped executable: a library, or a program that the dynamic loader was given.
     DriftedLibrary,
     /// The file is a script that drifted.
@@ -140,6 +142,10 @@ pub enum Feature {
     DriftedScripts,
     /// `detect.prohibitedBinaries`.
     ProhibitedBinaries,
+    /// `detect.processExceptions`.
+    ProcessExceptions,
+    /// `detect.prohibitedProcesses`.
+    ProhibitedProcesses,
     /// Metadata changes of image files are told apart from changed content.
     MetadataCopyUps,
     /// `actions.container`.
@@ -178,6 +184,7 @@ words!(Reason {
     Fileless,
     ForeignMount,
     ProhibitedBinary,
+    ProhibitedProcess,
     DriftedLibrary,
     DriftedScript,
 });
@@ -192,6 +199,8 @@ words!(Feature {
     DriftedLibraries,
     DriftedScripts,
     ProhibitedBinaries,
+    ProcessExceptions,
+    ProhibitedProcesses,
     MetadataCopyUps,
     ContainerActions,
     Capture,

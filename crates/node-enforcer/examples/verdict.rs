@@ -20,7 +20,7 @@ use mooring_bpf::hooks::Attachment;
 use mooring_bpf::wire::{NAME_LEN, Wire, name, name_state, path_key, verdict, verdict_case};
 use mooring_crd::ContainerDriftPolicy;
 use mooring_node_enforcer::kernel::{Kernel, LoadOptions, Members, Tables};
-use mooring_policy::{Judgement, NodeDefaults, RuleSet, compile, judge};
+use mooring_policy::{Judgement, Name, NodeDefaults, RuleSet, compile, judge};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::strategy::Strategy as _;
@@ -46,6 +46,8 @@ struct Seldom {
     drift: u32,
     excepted: u32,
     prohibited: u32,
+    by_process: u32,
+    by_pattern: u32,
     denied: u32,
     untouched: u32,
 }
@@ -58,6 +60,12 @@ impl Seldom {
         self.drift += u32::from(!judgement.drift.is_empty());
         self.excepted += u32::from(judgement.drift != watched);
         self.prohibited += u32::from(!judgement.prohibited.is_empty());
+        self.by_process += u32::from(!judgement.prohibited_process.is_empty());
+        let matched = |name| match name {
+            Name::Path(path) => rules.patterns().any(|(pattern, _)| pattern.matches(path)),
+            _ => false,
+        };
+        self.by_pattern += u32::from(matched(attempt.path));
         self.denied += u32::from(!judgement.denied.is_empty());
         self.untouched += u32::from(judgement.violating.is_empty());
     }
@@ -65,7 +73,7 @@ impl Seldom {
     /// Cases that never get there prove nothing.
     fn is_enough(&self) -> bool {
         let least = self.cases / 20;
-        [self.drift, self.excepted, self.prohibited, self.denied, self.untouched].iter().all(|count| *count >= least)
+        [self.drift, self.excepted, self.prohibited, self.by_process, self.by_pattern, self.denied, self.untouched].iter().all(|count| *count >= least)
     }
 }
 
@@ -90,6 +98,9 @@ fn in_the_kernel(kernel: &Kernel, tried: &Tried) -> verdict {
         file_class: u32::try_from(tried.class.index()).unwrap(),
         // Does not compile while the kernel has another number of names than the reference.
         names: tried.names.each_ref().map(wire_name),
+        has_caller: u32::from(tried.caller.is_some()),
+        caller_class: tried.caller.as_ref().map_or(0, |(class, _)| u32::try_from(class.index()).unwrap()),
+        caller_names: tried.caller.as_ref().map_or_else(|| [Seen::None, Seen::None], |(_, names)| names.clone()).each_ref().map(wire_name),
     };
     let skeleton = kernel.skeleton();
     let index = 0_u32.to_ne_bytes();
@@ -117,11 +128,12 @@ fn compare(
         let judgement = judge(&rules, &tried.attempt());
         seldom.note(&rules, tried, &judgement);
         let kernels = in_the_kernel(kernel, tried);
-        let is = [kernels.drift, kernels.prohibited, kernels.denied];
-        let must_be = [judgement.drift, judgement.prohibited, judgement.denied].map(mooring_policy::SlotMask::bits);
+        let is = [kernels.drift, kernels.prohibited, kernels.prohibited_process, kernels.denied];
+        let must_be = [judgement.drift, judgement.prohibited, judgement.prohibited_process, judgement.denied]
+            .map(mooring_policy::SlotMask::bits);
         if is != must_be {
             return Err(format!(
-                "the kernel says drift, prohibited, denied = {is:x?}, the reference {must_be:x?}, of {tried:?}"
+                "the kernel says drift, prohibited, by its process, denied = {is:x?}, the reference {must_be:x?}, of {tried:?}"
             ));
         }
     }
@@ -164,11 +176,13 @@ fn main() -> ExitCode {
     }
     let seldom = seldom.into_inner();
     println!(
-        "{head}: {} cases under {sets} sets of policies, all equal: {} drift, {} excepted, {} prohibited, {} denied, {} neither; {:.1} s",
+        "{head}: {} cases under {sets} sets of policies, all equal: {} drift, {} excepted, {} prohibited, {} by the process, {} in a pattern, {} denied, {} neither; {:.1} s",
         seldom.cases,
         seldom.drift,
         seldom.excepted,
         seldom.prohibited,
+        seldom.by_process,
+        seldom.by_pattern,
         seldom.denied,
         seldom.untouched,
         begin.elapsed().as_secs_f64(),

@@ -42,6 +42,12 @@ pub struct AppliedPolicy {
     pub exceptions: Vec<String>,
     /// Paths that may not be executed.
     pub prohibited_binaries: Vec<String>,
+    /// Programs that may execute what drifted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub process_exceptions: Vec<String>,
+    /// Programs that may execute nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prohibited_processes: Vec<String>,
 }
 
 /// Explains one container.
@@ -68,6 +74,9 @@ fn applied(policy: &SlotPolicy) -> AppliedPolicy {
     if !detect.prohibited_binaries.is_empty() {
         detects.push("ProhibitedBinary".into());
     }
+    if !detect.prohibited_processes.is_empty() {
+        detects.push("ProhibitedProcess".into());
+    }
     AppliedPolicy {
         name: policy.name.clone(),
         slot: policy.slot.number(),
@@ -76,6 +85,8 @@ fn applied(policy: &SlotPolicy) -> AppliedPolicy {
         detects,
         exceptions: detect.exceptions.iter().map(|exception| exception.path.clone()).collect(),
         prohibited_binaries: detect.prohibited_binaries.iter().map(|binary| binary.path.clone()).collect(),
+        process_exceptions: detect.process_exceptions.iter().map(|process| process.path.clone()).collect(),
+        prohibited_processes: detect.prohibited_processes.iter().map(|process| process.path.clone()).collect(),
     }
 }
 
@@ -100,6 +111,12 @@ impl std::fmt::Display for Explanation {
             }
             for path in &policy.prohibited_binaries {
                 writeln!(f, "    prohibits {path}")?;
+            }
+            for path in &policy.process_exceptions {
+                writeln!(f, "    excepts what {path} executes")?;
+            }
+            for path in &policy.prohibited_processes {
+                writeln!(f, "    prohibits whatever {path} executes")?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! Fifteen thousand nodes with sixty-four policies each are a gigabyte of text, and a few hundred different policies. Each
 //! policy is written as JSON once, a content is a list of pointers, and nodes with the same policies share one.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,12 +13,17 @@ use mooring_crd::{FieldError, Scope};
 use mooring_policy::limits::MAX_PATHS;
 use mooring_policy::node_rules::MAX_BYTES;
 use mooring_policy::select::{Labels, in_scope};
-use mooring_policy::{ListPath, NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules, NodeRulesError, Workload};
+use mooring_policy::{
+    Automaton, ListPath, NodeDefaults, NodePolicy, NodePolicyEntry, NodeRules, NodeRulesError, Pattern, Workload,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Bytes of a `ConfigMap`'s data beside the policies: keys, digest, the longest revision, the defaults; rounded up.
 const FRAME: usize = 256;
+
+/// Sets of patterns of which it is remembered whether they fit.
+const KNOWN_MAX: usize = 64;
 
 /// One policy as nodes are handed it.
 pub struct Fragment {
@@ -25,6 +31,7 @@ pub struct Fragment {
     uid: Option<String>,
     nodes: NodeScope,
     paths: Vec<ListPath>,
+    patterns: Vec<Pattern>,
     json: Box<RawValue>,
 }
 
@@ -125,8 +132,9 @@ impl Fragments {
             return Ok(None);
         }
         let paths = compiled.rules.paths().map(|(path, _)| path.clone()).collect();
+        let patterns = compiled.rules.patterns().map(|(pattern, _)| pattern.clone()).collect();
         let json = RawValue::from_string(text.clone())?;
-        let fragment = Arc::new(Fragment { name, uid, nodes, paths, json });
+        let fragment = Arc::new(Fragment { name, uid, nodes, paths, patterns, json });
         self.sweep();
         self.by_text.insert(text.into(), fragment.clone());
         Ok(Some(fragment))
@@ -263,10 +271,30 @@ pub fn check_room<'a>(fragments: impl Iterator<Item = &'a Arc<Fragment>> + Clone
         return Err(NoRoom::Bytes);
     }
     let most: usize = fragments.clone().map(|fragment| fragment.paths.len()).sum();
-    if most > MAX_PATHS && fragments.flat_map(|fragment| &fragment.paths).collect::<BTreeSet<_>>().len() > MAX_PATHS {
+    if most > MAX_PATHS && fragments.clone().flat_map(|fragment| &fragment.paths).collect::<BTreeSet<_>>().len() > MAX_PATHS {
         return Err(NoRoom::Paths);
     }
-    Ok(())
+    let patterns: BTreeSet<&Pattern> = fragments.flat_map(|fragment| &fragment.patterns).collect();
+    if patterns.is_empty() || patterns_fit(patterns) { Ok(()) } else { Err(NoRoom::Patterns) }
+}
+
+/// Whether one table holds these. The same ones are asked for again and again: for each group of nodes, at each edit.
+fn patterns_fit(patterns: BTreeSet<&Pattern>) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<Vec<Pattern>, bool>> = RefCell::default();
+    }
+    let patterns: Vec<Pattern> = patterns.into_iter().cloned().collect();
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(fit) = known.get(&patterns) {
+            return *fit;
+        }
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        let fit = Automaton::of(&patterns).is_ok();
+        known.insert(patterns, fit);
+        fit
+    })
 }
 
 /// Why a policy that is good by itself is not applied on a node.
@@ -278,4 +306,6 @@ pub enum NoRoom {
     Bytes,
     /// With it there would be too many distinct paths in lists.
     Paths,
+    /// With it the table of patterns would be too large.
+    Patterns,
 }

@@ -7,7 +7,7 @@ use mooring_crd::{
     Backend, ContainerCounts, ContainerDriftPolicyStatus, DriftNodeStatus, NodeCounts, NodeProblem, PolicyFigures,
     SelfTestResult,
 };
-use mooring_policy::limits::{MAX_PATHS, MAX_POLICIES};
+use mooring_policy::limits::{MAX_PATHS, MAX_PATTERN_STATES, MAX_POLICIES};
 
 use crate::content::NoRoom;
 use crate::index::{Index, Node, Policy, PolicyKey, Wording};
@@ -268,6 +268,7 @@ const fn reason(why: NoRoom) -> &'static str {
         NoRoom::Slots => "BeyondSlots",
         NoRoom::Bytes => "TooLarge",
         NoRoom::Paths => "TooManyPaths",
+        NoRoom::Patterns => "TooManyPatterns",
     }
 }
 
@@ -279,6 +280,9 @@ fn explain(why: NoRoom) -> String {
         NoRoom::Bytes => "With it the node's rules would be more than the 1 MiB of a ConfigMap: shorten its lists and selectors, or narrow its nodeSelector.".to_owned(),
         NoRoom::Paths => format!(
             "With it the node's lists would hold more than {MAX_PATHS} distinct paths: shorten its lists, or narrow its nodeSelector."
+        ),
+        NoRoom::Patterns => format!(
+            "With it the patterns of the node's lists would need a table of more than the {MAX_PATTERN_STATES} states that a node has: write fewer patterns, with fewer '*' and '**' in each, or narrow its nodeSelector."
         ),
     }
 }

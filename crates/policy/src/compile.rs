@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, FieldError};
 
-use crate::limits::{MAX_PATHS, MAX_POLICIES};
+use crate::limits::{MAX_PATHS, MAX_PATTERN_STATES, MAX_POLICIES};
 use crate::mask::Slot;
 use crate::node_policy::NodeDefaults;
+use crate::automaton::Automaton;
 use crate::path::{ListPath, ListPathError};
+use crate::pattern::{ListEntry, Pattern};
 use crate::rules::{PolicyPaths, RuleSet, SlotPolicy};
 
 /// What became of the policies.
@@ -81,13 +83,18 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
     let mut accepted = Vec::new();
     let mut refused: BTreeMap<&str, Vec<FieldError>> = BTreeMap::new();
     let mut distinct: BTreeSet<ListPath> = BTreeSet::new();
-    for candidate in candidates {
+    let mut patterns: BTreeSet<Pattern> = BTreeSet::new();
+    let checked: Vec<_> = candidates.into_iter().map(|candidate| (candidate, check(candidate.spec))).collect();
+    let every: BTreeSet<Pattern> = checked.iter().filter_map(|(_, paths)| paths.as_ref().ok()).flat_map(PolicyPaths::patterns).collect();
+    // Fewer patterns need no more states.
+    let all_fit = Automaton::of(&every).is_ok();
+    for (candidate, checked) in checked {
         let name = candidate.name;
         if let Some(error) = name_error(name, times_named.get(name).copied().unwrap_or_default()) {
             refused.insert(name, vec![error]);
             continue;
         }
-        let paths = match check(candidate.spec) {
+        let paths = match checked {
             Ok(paths) => paths,
             Err(errors) => {
                 refused.insert(name, errors);
@@ -104,7 +111,8 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             refused.insert(name, vec![FieldError::new("", message)]);
             continue;
         };
-        let added: BTreeSet<&ListPath> = paths.excepted.iter().chain(&paths.prohibited).collect();
+        let literal = || paths.all().filter_map(|entry| if let ListEntry::Path(path) = entry { Some(path) } else { None });
+        let added: BTreeSet<&ListPath> = literal().collect();
         let new = added.into_iter().filter(|path| !distinct.contains(*path)).count();
         if distinct.len() + new > MAX_PATHS {
             let message = format!(
@@ -114,7 +122,18 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             refused.insert(name, vec![FieldError::new("spec.detect", message)]);
             continue;
         }
-        distinct.extend(paths.excepted.iter().chain(&paths.prohibited).cloned());
+        if !all_fit {
+            let with_its: BTreeSet<Pattern> = patterns.iter().cloned().chain(paths.patterns()).collect();
+            if with_its.len() > patterns.len() && Automaton::of(&with_its).is_err() {
+                let message = format!(
+                    "its patterns, with those of the policies before it, need a table of more than the {MAX_PATTERN_STATES} states that a node has: write fewer patterns, with fewer '*' and '**' in each, or narrow its nodeSelector"
+                );
+                refused.insert(name, vec![FieldError::new("spec.detect", message)]);
+                continue;
+            }
+            patterns = with_its;
+        }
+        distinct.extend(literal().cloned());
         let policy = SlotPolicy {
             slot,
             name: name.to_owned(),
@@ -148,13 +167,25 @@ fn check(spec: &ContainerDriftPolicySpec) -> Result<PolicyPaths, Vec<FieldError>
         excepted: list(
             "spec.detect.exceptions",
             detect.exceptions.iter().map(|e| e.path.as_str()),
-            ListPath::excepted,
+            ListEntry::excepted,
             &mut errors,
         ),
         prohibited: list(
             "spec.detect.prohibitedBinaries",
             detect.prohibited_binaries.iter().map(|p| p.path.as_str()),
-            ListPath::prohibited,
+            ListEntry::prohibited,
+            &mut errors,
+        ),
+        excepted_processes: list(
+            "spec.detect.processExceptions",
+            detect.process_exceptions.iter().map(|p| p.path.as_str()),
+            ListEntry::prohibited,
+            &mut errors,
+        ),
+        prohibited_processes: list(
+            "spec.detect.prohibitedProcesses",
+            detect.prohibited_processes.iter().map(|p| p.path.as_str()),
+            ListEntry::prohibited,
             &mut errors,
         ),
     };
@@ -164,9 +195,9 @@ fn check(spec: &ContainerDriftPolicySpec) -> Result<PolicyPaths, Vec<FieldError>
 fn list<'a>(
     field: &str,
     texts: impl Iterator<Item = &'a str>,
-    parse: impl Fn(&str) -> Result<ListPath, ListPathError>,
+    parse: impl Fn(&str) -> Result<ListEntry, ListPathError>,
     errors: &mut Vec<FieldError>,
-) -> Vec<ListPath> {
+) -> Vec<ListEntry> {
     let mut paths = Vec::new();
     for (index, text) in texts.enumerate() {
         match parse(text) {

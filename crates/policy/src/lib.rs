@@ -6,22 +6,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs))]
 
 pub mod action;
+pub mod automaton;
 pub mod compile;
 pub mod limits;
 pub mod mask;
 pub mod node_policy;
 pub mod node_rules;
 pub mod path;
+pub mod pattern;
 pub mod rules;
 pub mod select;
 pub mod verdict;
 
 pub use action::strongest;
+pub use automaton::Automaton;
 pub use compile::{Compiled, Refusal, compile};
 pub use mask::{Slot, SlotMask};
 pub use node_policy::{NodeDefaults, NodePolicy, NodePolicyEntry};
 pub use node_rules::{NodeRules, NodeRulesError};
 pub use path::{ListPath, ListPathError};
+pub use pattern::{ListEntry, Pattern};
 pub use rules::{NoRoom, PathMasks, RuleSet, SlotPolicy};
 pub use select::{Workload, select};
-pub use verdict::{Attempt, Class, Judgement, Name, Use, judge};
+pub use verdict::{Attempt, Class, Judgement, Name, Program, Use, judge};

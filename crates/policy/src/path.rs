@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use mooring_crd::limits::MAX_WILDCARDS;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MEMFD_NAME_BYTES, MAX_PATH_BYTES, MIN_PATH_BYTES};
@@ -13,7 +14,7 @@ const MEMFD: &str = "memfd:";
 /// A path of a list: absolute and clean, 2 to 255 bytes; or `memfd:NAME`, which only exceptions may be.
 ///
 /// Two of them are equal exactly where the kernel's keys are: byte by byte.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ListPath(Box<str>);
 
@@ -40,6 +41,20 @@ pub enum ListPathError {
         "must be a path: an anonymous file cannot be prohibited by its name, which the program chooses; drifted ones are refused by driftedBinaries"
     )]
     MemfdProhibited,
+    /// `memfd:NAME` with a `*`.
+    #[error("must name the anonymous file in full: '*' is for paths only")]
+    MemfdPattern,
+    /// `?` or `[` in a path.
+    #[error(
+        "must not hold '?' or '[': the only patterns are '*' within a component and '**' for any number of them, as in /usr/bin/python3.*"
+    )]
+    Reserved,
+    /// `**` beside other bytes, or twice in a row.
+    #[error("must have '**' as a component by itself, and not twice in a row, as in /opt/app/**")]
+    Folders,
+    /// More wildcards than one pattern may have.
+    #[error("must have at most {MAX_WILDCARDS} '*' or '**': write more than one pattern")]
+    Wildcards,
 }
 
 impl ListPath {

@@ -1,13 +1,17 @@
 //! The rule set: all policies of a node as masks, ready to be encoded for the kernel.
 
 use std::collections::BTreeMap;
+use std::ops::BitOr;
+use std::sync::Arc;
 
 use mooring_crd::ContainerDriftPolicySpec;
 
+use crate::automaton::Automaton;
 use crate::limits::MAX_TABLE_PATHS;
 use crate::mask::{Slot, SlotMask};
 use crate::node_policy::NodeDefaults;
 use crate::path::ListPath;
+use crate::pattern::{ListEntry, Pattern};
 use crate::verdict::{Class, Use};
 
 /// A policy in its slot.
@@ -49,6 +53,22 @@ pub struct PathMasks {
     pub excepted: SlotMask,
     /// The slots that prohibit the path.
     pub prohibited: SlotMask,
+    /// The slots for which the program at the path may execute drifted files.
+    pub excepted_process: SlotMask,
+    /// The slots for which the program at the path may execute nothing.
+    pub prohibited_process: SlotMask,
+}
+
+impl BitOr for PathMasks {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self {
+            excepted: self.excepted | other.excepted,
+            prohibited: self.prohibited | other.prohibited,
+            excepted_process: self.excepted_process | other.excepted_process,
+            prohibited_process: self.prohibited_process | other.prohibited_process,
+        }
+    }
 }
 
 /// A node's table has no room for what a prohibited link stands for.
@@ -68,15 +88,25 @@ pub struct RuleSet {
     defaults: NodeDefaults,
     detects: [[SlotMask; Class::COUNT]; Use::COUNT],
     prevents: SlotMask,
-    except_lists: SlotMask,
-    prohibit_lists: SlotMask,
+    /// Which slots have an entry in which of their lists.
+    lists: PathMasks,
+    pattern_lists: SlotMask,
     paths: BTreeMap<ListPath, PathMasks>,
+    patterns: Arc<Patterns>,
+}
+
+/// The patterns of a node and what they are compiled into.
+#[derive(Debug, Default, PartialEq)]
+struct Patterns {
+    masks: BTreeMap<Pattern, PathMasks>,
+    automaton: Automaton,
 }
 
 impl RuleSet {
     /// The rule set of these policies, each in its slot, with their lists. Only `compile` makes one.
     pub(crate) fn new(policies: Vec<(SlotPolicy, PolicyPaths)>, defaults: NodeDefaults) -> Self {
         let mut rules = Self { defaults, ..Self::default() };
+        let mut patterns: BTreeMap<Pattern, PathMasks> = BTreeMap::new();
         for (policy, paths) in policies {
             let slot = policy.slot;
             for usage in Use::ALL {
@@ -89,19 +119,27 @@ impl RuleSet {
             if policy.spec.actions.prevent {
                 rules.prevents.insert(slot);
             }
-            if !paths.excepted.is_empty() {
-                rules.except_lists.insert(slot);
-            }
-            if !paths.prohibited.is_empty() {
-                rules.prohibit_lists.insert(slot);
-            }
-            for path in paths.excepted {
-                rules.paths.entry(path).or_default().excepted.insert(slot);
-            }
-            for path in paths.prohibited {
-                rules.paths.entry(path).or_default().prohibited.insert(slot);
+            for (entry, masks) in paths.masks(slot) {
+                rules.lists = rules.lists | masks;
+                match entry {
+                    ListEntry::Path(path) => {
+                        let there = rules.paths.entry(path).or_default();
+                        *there = *there | masks;
+                    }
+                    ListEntry::Pattern(pattern) => {
+                        rules.pattern_lists.insert(slot);
+                        let there = patterns.entry(pattern).or_default();
+                        *there = *there | masks;
+                    }
+                }
             }
             rules.policies.push(policy);
+        }
+        // Without patterns there is no table.
+        if !patterns.is_empty() {
+            // The patterns were found to fit before: see `compile`.
+            let automaton = Automaton::of(patterns.keys()).unwrap_or_default();
+            rules.patterns = Arc::new(Patterns { masks: patterns, automaton });
         }
         rules
     }
@@ -140,13 +178,42 @@ impl RuleSet {
     /// The slots that have exceptions.
     #[must_use]
     pub fn except_lists(&self) -> SlotMask {
-        self.except_lists
+        self.lists.excepted
     }
 
     /// The slots that have prohibited binaries.
     #[must_use]
     pub fn prohibit_lists(&self) -> SlotMask {
-        self.prohibit_lists
+        self.lists.prohibited
+    }
+
+    /// The slots that have programs that may execute drifted files.
+    #[must_use]
+    pub fn except_process_lists(&self) -> SlotMask {
+        self.lists.excepted_process
+    }
+
+    /// The slots that have programs that may execute nothing.
+    #[must_use]
+    pub fn prohibit_process_lists(&self) -> SlotMask {
+        self.lists.prohibited_process
+    }
+
+    /// The slots that have a pattern in any of their lists.
+    #[must_use]
+    pub fn pattern_lists(&self) -> SlotMask {
+        self.pattern_lists
+    }
+
+    /// The patterns of all lists, in the order of their bytes, which is the automaton's.
+    pub fn patterns(&self) -> impl ExactSizeIterator<Item = (&Pattern, PathMasks)> {
+        self.patterns.masks.iter().map(|(pattern, masks)| (pattern, *masks))
+    }
+
+    /// What the patterns are compiled into; without states where there are none.
+    #[must_use]
+    pub fn automaton(&self) -> &Automaton {
+        &self.patterns.automaton
     }
 
     /// The paths of all lists, in the order of their bytes.
@@ -181,13 +248,42 @@ impl RuleSet {
     /// What the lists say of a path; nothing for one that is in none.
     #[must_use]
     pub fn path(&self, path: &[u8]) -> PathMasks {
-        self.paths.get(path).copied().unwrap_or_default()
+        let matching = self.patterns.masks.iter().filter(|(pattern, _)| pattern.matches(path));
+        matching.fold(self.paths.get(path).copied().unwrap_or_default(), |all, (_, masks)| all | *masks)
     }
 }
 
 /// The checked lists of one policy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyPaths {
-    pub(crate) excepted: Vec<ListPath>,
-    pub(crate) prohibited: Vec<ListPath>,
+    pub(crate) excepted: Vec<ListEntry>,
+    pub(crate) prohibited: Vec<ListEntry>,
+    pub(crate) excepted_processes: Vec<ListEntry>,
+    pub(crate) prohibited_processes: Vec<ListEntry>,
+}
+
+impl PolicyPaths {
+    /// Every entry.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &ListEntry> {
+        let lists = [&self.excepted, &self.prohibited, &self.excepted_processes, &self.prohibited_processes];
+        lists.into_iter().flatten()
+    }
+
+    /// The patterns among them.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
+        self.all().filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
+    }
+
+    /// Every entry with what it is to the policy in this slot.
+    fn masks(self, slot: Slot) -> impl Iterator<Item = (ListEntry, PathMasks)> {
+        let none = PathMasks::default();
+        let own = SlotMask::from(slot);
+        let lists = [
+            (self.excepted, PathMasks { excepted: own, ..none }),
+            (self.prohibited, PathMasks { prohibited: own, ..none }),
+            (self.excepted_processes, PathMasks { excepted_process: own, ..none }),
+            (self.prohibited_processes, PathMasks { prohibited_process: own, ..none }),
+        ];
+        lists.into_iter().flat_map(|(list, masks)| list.into_iter().map(move |entry| (entry, masks)))
+    }
 }

@@ -107,6 +107,43 @@ pub struct Attempt<'a> {
     /// Its path (in the image, where it has one), `/`, and the last component of the name that it was invoked with; see
     /// [`RuleSet::prohibit_alias`]. `Name::None` for a mapping.
     pub alias: Name<'a>,
+    /// The program that executes it; `None` where that is not known (it has become the new one already), and for a mapping.
+    pub caller: Option<Program<'a>>,
+}
+
+/// A program that executes another: the file that its process runs, which it cannot choose the name of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Program<'a> {
+    /// What its file is to the container.
+    pub class: Class,
+    /// Its path in the container.
+    pub path: Name<'a>,
+    /// The path that it has in the image; `Name::None` where its file is in no image.
+    pub lower_path: Name<'a>,
+}
+
+impl Program<'_> {
+    /// The slots for which it may execute drifted files: it is the image's own, and was at that path in the image.
+    fn excepted(&self, rules: &RuleSet) -> SlotMask {
+        let own = if self.lower_path == Name::None { self.path } else { self.lower_path };
+        match (self.class, own) {
+            (Class::Image, Name::Path(path)) => rules.path(path).excepted_process,
+            _ => SlotMask::EMPTY,
+        }
+    }
+
+    /// The slots for which it may execute nothing, whatever became of its file. A foreign mount's is in no list.
+    fn prohibited(&self, rules: &RuleSet) -> SlotMask {
+        if self.class == Class::ForeignMount {
+            return SlotMask::EMPTY;
+        }
+        let names = [self.path, self.lower_path].map(|name| match name {
+            Name::Path(path) => rules.path(path).prohibited_process,
+            Name::Unresolved => rules.prohibit_process_lists(),
+            Name::None | Name::TooLong => SlotMask::EMPTY,
+        });
+        names[0] | names[1]
+    }
 }
 
 /// What the policies make of an attempt.
@@ -116,7 +153,9 @@ pub struct Judgement {
     pub drift: SlotMask,
     /// The slots that prohibit it.
     pub prohibited: SlotMask,
-    /// The slots that are violated: either of the two.
+    /// The slots that prohibit whatever the program executes that does it.
+    pub prohibited_process: SlotMask,
+    /// The slots that are violated: any of the three.
     pub violating: SlotMask,
     /// The violated slots that prevent. One is enough.
     pub denied: SlotMask,
@@ -141,10 +180,13 @@ pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
             Name::None | Name::TooLong => SlotMask::EMPTY,
         })
         .fold(SlotMask::EMPTY, |all, mask| all | mask);
+    let caller = attempt.caller.as_ref().filter(|_| attempt.usage == Use::Execute);
+    let excepted = excepted | caller.map_or(SlotMask::EMPTY, |caller| caller.excepted(rules));
     let drift = attempt.member & rules.detects(attempt.usage, attempt.class) & !excepted;
     let prohibited = attempt.member & listed;
-    let violating = drift | prohibited;
-    Judgement { drift, prohibited, violating, denied: violating & rules.prevents() }
+    let prohibited_process = attempt.member & caller.map_or(SlotMask::EMPTY, |caller| caller.prohibited(rules));
+    let violating = drift | prohibited | prohibited_process;
+    Judgement { drift, prohibited, prohibited_process, violating, denied: violating & rules.prevents() }
 }
 
 impl Judgement {
@@ -168,7 +210,8 @@ impl Judgement {
             (true, Use::Map) if prohibited => Some(Reason::ProhibitedBinary),
             (true, Use::Map) => Some(Reason::DriftedLibrary),
             (true, Use::Execute) => class.reason(),
-            (false, _) => prohibited.then_some(Reason::ProhibitedBinary),
+            (false, _) if prohibited => Some(Reason::ProhibitedBinary),
+            (false, _) => self.prohibited_process.contains(slot).then_some(Reason::ProhibitedProcess),
         }
     }
 }

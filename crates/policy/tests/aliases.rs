@@ -27,6 +27,7 @@ fn prohibited(rules: &RuleSet, alias: &str) -> u64 {
         lower_path: Name::None,
         invoked: Name::None,
         alias: Name::Path(alias.as_bytes()),
+        caller: None,
     };
     judge(rules, &attempt).prohibited.bits()
 }

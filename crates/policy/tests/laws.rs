@@ -6,8 +6,8 @@ mod common;
 use common::{Seen, Tried, policies, policy, spec, tried};
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value};
 use mooring_policy::{
-    Class, Compiled, Judgement, ListPath, Name, NodeDefaults, NodePolicy, PathMasks, Slot, SlotMask, Use, compile,
-    judge, strongest,
+    Automaton, Class, Compiled, Judgement, ListEntry, ListPath, Name, NodeDefaults, NodePolicy, PathMasks, Pattern, Slot,
+    SlotMask, Use, compile, judge, strongest,
 };
 use proptest::prelude::*;
 
@@ -17,9 +17,31 @@ fn compiled(policies: &[ContainerDriftPolicy], volume_binaries: bool) -> Compile
     compiled
 }
 
+/// Whether an entry of a list means a path, written as the documentation has it: by a regular expression.
+fn means(entry: &str, path: &[u8]) -> bool {
+    let mut expression = String::from("(?s)^");
+    for component in entry.split('/').skip(1) {
+        match component {
+            "**" => expression.push_str("(?:/[^/]*)*"),
+            _ => {
+                expression.push('/');
+                expression.push_str(&component.split('*').map(regex_lite::escape).collect::<Vec<_>>().join("[^/]*"));
+            }
+        }
+    }
+    expression.push('$');
+    // One or more at the end.
+    let expression = expression.replace("(?:/[^/]*)*$", "(?:/[^/]*)+$");
+    if entry.contains('*') {
+        regex_lite::Regex::new(&expression).unwrap().is_match(std::str::from_utf8(path).unwrap())
+    } else {
+        entry.as_bytes() == path
+    }
+}
+
 /// What one policy makes of an attempt, written from the API's documentation and not from the code: whether it is
-/// drift, and whether it is prohibited.
-fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) -> (bool, bool) {
+/// drift, whether it is prohibited, and whether it is prohibited to the program that executes it.
+fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) -> (bool, bool, bool) {
     let [path, lower, invoked, alias] = tried.attempt_names();
     let path = if tried.class == Class::ForeignMount { Name::None } else { path };
     let detect = &spec.detect;
@@ -36,13 +58,23 @@ fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) ->
     } else {
         detect.drifted_libraries
     };
-    let is = |name: Name<'_>, text: &str| name == Name::Path(text.as_bytes());
+    let is = |name: Name<'_>, entry: &str| matches!(name, Name::Path(path) if means(entry, path));
     let excepted = detect.exceptions.iter().any(|exception| is(path, &exception.path));
     let prohibited = [path, lower, invoked, alias]
         .into_iter()
         .take(if tried.usage == Use::Execute { usize::MAX } else { 2 })
         .any(|name| detect.prohibited_binaries.iter().any(|binary| is(name, &binary.path) || name == Name::Unresolved));
-    (watched && !excepted, prohibited)
+    let (mut may, mut may_not) = (false, false);
+    if let (Some((class, names)), Use::Execute) = (&tried.caller, tried.usage) {
+        let [path, lower] = names.each_ref().map(Seen::name);
+        let in_the_image = if lower == Name::None { path } else { lower };
+        may = *class == Class::Image && detect.process_exceptions.iter().any(|process| is(in_the_image, &process.path));
+        may_not = *class != Class::ForeignMount
+            && [path, lower].into_iter().any(|name| {
+                detect.prohibited_processes.iter().any(|process| is(name, &process.path) || name == Name::Unresolved)
+            });
+    }
+    (watched && !excepted && !may, prohibited, may_not)
 }
 
 impl Tried {
@@ -52,10 +84,10 @@ impl Tried {
 }
 
 /// The bits of the policy of this name.
-fn bits(compiled: &Compiled, judgement: &Judgement, name: &str) -> Option<[bool; 4]> {
+fn bits(compiled: &Compiled, judgement: &Judgement, name: &str) -> Option<[bool; 5]> {
     let slot = compiled.rules.policies().iter().find(|policy| policy.name == name)?.slot;
-    let Judgement { drift, prohibited, violating, denied } = judgement;
-    Some([drift, prohibited, violating, denied].map(|mask| mask.contains(slot)))
+    let Judgement { drift, prohibited, prohibited_process, violating, denied } = judgement;
+    Some([drift, prohibited, prohibited_process, violating, denied].map(|mask| mask.contains(slot)))
 }
 
 proptest! {
@@ -67,20 +99,22 @@ proptest! {
         let judgement = judge(&all.rules, &tried.attempt());
         for slot in (0..64).filter_map(Slot::new) {
             let member = tried.member & (1 << slot.number()) != 0;
-            let (drift, prohibited) = match all.rules.policy(slot) {
+            let (drift, prohibited, by_process) = match all.rules.policy(slot) {
                 Some(policy) if member => oracle(&policy.spec, volumes, &tried),
-                _ => (false, false),
+                _ => (false, false, false),
             };
             prop_assert_eq!(judgement.drift.contains(slot), drift);
             prop_assert_eq!(judgement.prohibited.contains(slot), prohibited);
-            prop_assert_eq!(judgement.violating.contains(slot), drift || prohibited);
+            prop_assert_eq!(judgement.prohibited_process.contains(slot), by_process);
+            let violating = drift || prohibited || by_process;
+            prop_assert_eq!(judgement.violating.contains(slot), violating);
             let prevents = all.rules.policy(slot).is_some_and(|policy| policy.spec.actions.prevent);
-            prop_assert_eq!(judgement.denied.contains(slot), (drift || prohibited) && prevents);
+            prop_assert_eq!(judgement.denied.contains(slot), violating && prevents);
             let reason = match (drift, prohibited, tried.usage) {
                 (true, false, Use::Map) => Some(Reason::DriftedLibrary),
                 (true, _, Use::Execute) => tried.class.reason(),
                 (_, true, _) => Some(Reason::ProhibitedBinary),
-                (false, false, _) => None,
+                (false, false, _) => by_process.then_some(Reason::ProhibitedProcess),
             };
             prop_assert_eq!(judgement.reason(slot, tried.usage, tried.class), reason);
         }
@@ -130,9 +164,15 @@ proptest! {
     #[test]
     fn a_slot_has_a_list_where_it_has_a_path(policies in policies()) {
         let rules = compiled(&policies, false).rules;
-        let of = |mask: fn(PathMasks) -> SlotMask| rules.paths().fold(SlotMask::EMPTY, |all, (_, masks)| all | mask(masks));
+        let entries = || rules.paths().map(|(_, masks)| masks).chain(rules.patterns().map(|(_, masks)| masks));
+        let of = |mask: fn(PathMasks) -> SlotMask| entries().fold(SlotMask::EMPTY, |all, masks| all | mask(masks));
         prop_assert_eq!(rules.except_lists(), of(|masks| masks.excepted));
         prop_assert_eq!(rules.prohibit_lists(), of(|masks| masks.prohibited));
+        prop_assert_eq!(rules.except_process_lists(), of(|masks| masks.excepted_process));
+        prop_assert_eq!(rules.prohibit_process_lists(), of(|masks| masks.prohibited_process));
+        let patterned = rules.patterns().fold(PathMasks::default(), |all, (_, masks)| all | masks);
+        let any = patterned.excepted | patterned.prohibited | patterned.excepted_process | patterned.prohibited_process;
+        prop_assert_eq!(rules.pattern_lists(), any);
     }
 
     #[test]
@@ -190,13 +230,37 @@ proptest! {
 
     // The lists are written twice: as CEL for the API server, and as the type that the rules are made of.
     #[test]
-    fn what_the_schema_accepts_is_a_list_path(text in "(/|/?[a./:\u{e9}\0]{0,9}|memfd:[a/\u{e9}]{0,3}|/a{252,257}|/\u{e9}{124,128}|memfd:[a\u{e9}]{124,252})") {
-        for (list, parsed) in [("exceptions", ListPath::excepted(&text)), ("prohibitedBinaries", ListPath::prohibited(&text))] {
+    fn what_the_schema_accepts_is_an_entry(text in "(/|/?[a./:\u{e9}\0]{0,9}|/[a*/]{0,12}|/[a?/\\[*\\]]{0,6}|memfd:[a/*?\u{e9}]{0,3}|/a{252,257}|/\u{e9}{124,128}|memfd:[a\u{e9}]{124,252})") {
+        for (list, parsed) in [
+            ("exceptions", ListEntry::excepted(&text)),
+            ("prohibitedBinaries", ListEntry::prohibited(&text)),
+            ("processExceptions", ListEntry::prohibited(&text)),
+            ("prohibitedProcesses", ListEntry::prohibited(&text)),
+        ] {
             let object = serde_json::json!({
                 "apiVersion": "mooring.dev/v1alpha1", "kind": "ContainerDriftPolicy", "metadata": {"name": "p"},
                 "spec": {"detect": {list: [{"path": text}]}},
             });
-            prop_assert_eq!(policy_from_value(object).is_ok(), parsed.is_ok(), "{:?} in {}", text, list);
+            prop_assert_eq!(policy_from_value(object).is_ok(), parsed.is_ok(), "{:?} in {}: {:?}", text, list, parsed);
+        }
+    }
+
+    // The kernel walks the table; what it must say is what the patterns say.
+    #[test]
+    fn the_automaton_says_what_the_patterns_say(
+        texts in prop::collection::btree_set("(/([ab]|\\*|[ab]\\*|\\*[ab]|\\*\\*)){1,4}", 0..6),
+        paths in prop::collection::vec("(/[abc]{1,3}){1,5}", 1..40),
+    ) {
+        let entries = texts.iter().filter_map(|text| ListEntry::prohibited(text).ok());
+        let patterns: std::collections::BTreeSet<Pattern> =
+            entries.filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern) } else { None }).collect();
+        let automaton = Automaton::of(&patterns).unwrap();
+        for path in &paths {
+            let matches = &automaton.matches[usize::from(automaton.walk(path.as_bytes()))];
+            for (index, pattern) in patterns.iter().enumerate() {
+                prop_assert_eq!(matches.contains(&index), pattern.matches(path.as_bytes()), "{} and {}", pattern, path);
+                prop_assert_eq!(pattern.matches(path.as_bytes()), means(pattern.as_str(), path.as_bytes()), "{} and {}", pattern, path);
+            }
         }
     }
 }

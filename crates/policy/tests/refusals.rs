@@ -119,13 +119,13 @@ fn lists_beyond_the_paths_of_a_node_are_refused_and_the_others_stay() {
         let list: Vec<Value> = (from..to).map(|i| json!({"path": format!("/bin/{i}")})).collect();
         policy(name, json!({"detect": {"prohibitedBinaries": list}}))
     };
-    let found = compiled(&[paths("a", 0, 1000), paths("b", 990, 1025), paths("c", 900, 1024)]);
+    let found = compiled(&[paths("a", 0, 16360), paths("b", 16350, 16385), paths("c", 16300, 16384)]);
     assert_eq!(names(&found), ["a", "c"]);
     assert_eq!(found.rules.paths().len(), limits::MAX_PATHS);
     assert_eq!(
         refusals(&found),
         [
-            "policy b: spec.detect: its lists bring 25 more paths to the 1000 of the policies before it, and a node holds 1024: shorten its lists or narrow its nodeSelector"
+            "policy b: spec.detect: its lists bring 25 more paths to the 16360 of the policies before it, and a node holds 16384: shorten its lists or narrow its nodeSelector"
         ]
     );
 }
@@ -196,4 +196,60 @@ fn a_volume_default_is_only_for_policies_that_leave_it_unset() {
         assert_eq!(rules.detects(Use::Execute, Class::VolumeBinary).bits(), execute);
         assert_eq!(rules.detects(Use::Map, Class::VolumeBinary).bits(), map);
     }
+}
+
+#[test]
+fn entries_say_what_is_wrong_with_a_pattern() {
+    use ListPathError::{Folders, Length, MemfdPattern, Reserved, Unclean, Wildcards};
+    use mooring_policy::ListEntry;
+    for (text, expected) in [
+        ("/usr/bin/python?", Reserved),
+        ("/usr/bin/[a-z]", Reserved),
+        ("/usr/bin/[[[", Reserved),
+        ("/opt/app**", Folders),
+        ("/opt/**app", Folders),
+        ("/opt/***", Folders),
+        ("/opt/**/**/a", Folders),
+        ("/*/*/*/*/*", Wildcards),
+        ("/**/*/*a*b*", Wildcards),
+        ("/opt/*/", Unclean),
+        ("/opt/../*", Unclean),
+        ("memfd:a*", MemfdPattern),
+    ] {
+        assert_eq!(ListEntry::excepted(text), Err(expected), "{text:?}");
+    }
+    assert_eq!(ListEntry::prohibited(&format!("/{}*", "x".repeat(254))), Err(Length));
+    for path in ["/usr/bin/[", "/bin/[[", "/a"] {
+        assert!(matches!(ListEntry::prohibited(path), Ok(ListEntry::Path(_))), "{path}");
+    }
+    for pattern in ["/*", "/**", "/a*", "/**/a", "/a/**/b", "/*/*/*/*", "/opt/[/*"] {
+        assert!(matches!(ListEntry::prohibited(pattern), Ok(ListEntry::Pattern(_))), "{pattern}");
+    }
+}
+
+/// Whether each of many such patterns has been seen is so many bits of state.
+fn expensive(name: &str, letters: std::ops::RangeInclusive<char>) -> ContainerDriftPolicy {
+    let list: Vec<Value> = letters.map(|c| json!({"path": format!("/**/{c}/**/{c}{c}")})).collect();
+    policy(name, json!({"detect": {"prohibitedProcesses": list}}))
+}
+
+#[test]
+fn patterns_that_need_too_large_a_table_are_refused_and_the_others_stay() {
+    let cheap = policy("d", json!({"detect": {"exceptions": [{"path": "/opt/*/bin"}]}}));
+    let found = compiled(&[expensive("a", 'a'..='g'), expensive("b", 'a'..='z'), cheap]);
+    assert_eq!(names(&found), ["a", "d"]);
+    let said = "policy b: spec.detect: its patterns, with those of the policies before it, need a table of more than the 4096 states that a node has: write fewer patterns";
+    assert!(refusals(&found)[0].starts_with(said), "{:?}", refusals(&found));
+    assert_eq!(found.rules.patterns().len(), 8);
+    assert!(found.rules.automaton().next.len() <= limits::MAX_PATTERN_STATES);
+}
+
+#[test]
+fn many_plain_patterns_fit() {
+    let list = |policy_number: usize| -> Vec<Value> {
+        (0..16).map(|i| json!({"path": format!("/opt/app-{policy_number}/{i}/**")})).collect()
+    };
+    let policies: Vec<_> = (0..64).map(|i| policy(&format!("p{i}"), json!({"detect": {"exceptions": list(i)}}))).collect();
+    let found = compiled(&policies);
+    assert_eq!((refusals(&found).len(), found.rules.patterns().len()), (0, 1024));
 }

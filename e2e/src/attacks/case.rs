@@ -25,6 +25,7 @@ pub(crate) enum Reason {
     Fileless,
     ForeignMount,
     ProhibitedBinary,
+    ProhibitedProcess,
     DriftedLibrary,
 }
 
@@ -38,6 +39,7 @@ impl Reason {
             Reason::Fileless => "Fileless",
             Reason::ForeignMount => "ForeignMount",
             Reason::ProhibitedBinary => "ProhibitedBinary",
+            Reason::ProhibitedProcess => "ProhibitedProcess",
             Reason::DriftedLibrary => "DriftedLibrary",
         }
     }
@@ -56,12 +58,20 @@ pub(crate) enum Profile {
     Lists,
     /// As `Lists`, and a second policy without any exception.
     TwoPolicies,
+    /// As `Drift`, with lists of processes and patterns (see `crate::guest::profiles`).
+    Processes,
 }
 
 impl Profile {
     #[cfg(test)]
-    pub(crate) const ALL: &'static [Profile] =
-        &[Profile::Drift, Profile::Volumes, Profile::WithoutLibraries, Profile::Lists, Profile::TwoPolicies];
+    pub(crate) const ALL: &'static [Profile] = &[
+        Profile::Drift,
+        Profile::Volumes,
+        Profile::WithoutLibraries,
+        Profile::Lists,
+        Profile::TwoPolicies,
+        Profile::Processes,
+    ];
 }
 
 /// What must happen to the attack.

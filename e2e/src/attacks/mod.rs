@@ -12,6 +12,7 @@ pub(crate) mod library;
 pub(crate) mod modified_binary;
 pub(crate) mod new_binary;
 pub mod payload;
+pub(crate) mod process;
 pub(crate) mod prohibited;
 pub(crate) mod volume;
 
@@ -31,6 +32,7 @@ pub(crate) fn matrix() -> impl Iterator<Item = &'static Case> {
         prohibited::CASES,
         library::CASES,
         exceptions::CASES,
+        process::CASES,
     ]
     .into_iter()
     .flatten()

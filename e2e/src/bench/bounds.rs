@@ -109,6 +109,12 @@ const INSTRUCTIONS: &[Bound] = &[
         "exec of an image binary in a container, policy with path lists",
         Value::Overhead("image-binary lists", "image-binary without"),
     ),
+    bound(
+        "the same with 64 policies, 1,000 containers and 10,000 paths and patterns in lists, against a policy without lists",
+        Value::Overhead("image-binary many-lists", "image-binary enforcing"),
+        2.0,
+        None,
+    ),
     reported(
         "exec detected, first of its kind, and the agent's work on it on the same processor",
         Value::Overhead("new-binary-first with-agent", "new-binary-first without"),

@@ -86,6 +86,16 @@ impl Image {
         {
             program(&format!("/fix/prohibited/{name}"))?;
         }
+        for name in ["python3.11", "python3.12", "python3-config"] {
+            program(&format!("/fix/prohibited/{name}"))?;
+        }
+        let busybox = self.path("/bin/busybox");
+        for name in ["updater", "renamed", "chmodded", "overwritten", "other", "spare", "bound", "server", "served"] {
+            self.copy(&busybox, &format!("/fix/process/busybox-{name}"))?;
+        }
+        for folder in ["one", "one/two"] {
+            self.copy(&busybox, &format!("/fix/process/vendor/{folder}/busybox-tool"))?;
+        }
         program("/fix/app/bin/server")?;
         program("/fix/app/lib/plugin")?;
         let script = format!("#!/bin/sh\necho {TOKEN}\n");

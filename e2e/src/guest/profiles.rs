@@ -32,6 +32,27 @@ const PROHIBITED: &[&str] = &[
     "/fix/prohibited/cat",
 ];
 
+/// Excepted in `Processes`, beside patterns those that the cases of exceptions for processes want to run themselves.
+const PATTERNS: &[&str] =
+    &["/opt/vendor/**", "/tmp/*/tool", "/opt/agent/busybox-new", "/fix/process/busybox-overwritten"];
+
+/// Prohibited in `Processes`.
+const PROHIBITED_PATTERNS: &[&str] = &["/fix/prohibited/python3.*", "/bin/fallo*"];
+
+/// May run what drifted in `Processes`.
+const MAY: &[&str] = &[
+    "/fix/process/busybox-updater",
+    "/fix/process/busybox-renamed",
+    "/fix/process/busybox-chmodded",
+    "/fix/process/busybox-overwritten",
+    "/fix/process/busybox-bound",
+    "/fix/process/vendor/*/busybox-*",
+    "/opt/agent/*",
+];
+
+/// May execute nothing in `Processes`.
+const MAY_NOT: &[&str] = &["/fix/process/busybox-serv*"];
+
 /// A policy for the containers called `containers` (all when empty), with these `detect` fields.
 pub(crate) fn policy(name: &str, containers: &[&str], detect: &Value, prevent: bool) -> Value {
     let scope = if containers.is_empty() { json!({}) } else { json!({"containers": containers}) };
@@ -76,6 +97,14 @@ pub(crate) fn of_profile(profile: Profile, id: &str, prevent: bool) -> Vec<Value
         Profile::Volumes => vec![policy(id, &[id], &detect(true, true), prevent)],
         Profile::WithoutLibraries => vec![policy(id, &[id], &detect(false, false), prevent)],
         Profile::Lists => vec![policy(id, &[id], &lists(), prevent)],
+        Profile::Processes => {
+            let mut detect = detect(false, true);
+            detect["exceptions"] = paths(PATTERNS).into();
+            detect["prohibitedBinaries"] = paths(PROHIBITED_PATTERNS).into();
+            detect["processExceptions"] = paths(MAY).into();
+            detect["prohibitedProcesses"] = paths(MAY_NOT).into();
+            vec![policy(id, &[id], &detect, prevent)]
+        }
         Profile::TwoPolicies => vec![
             policy(id, &[id], &lists(), prevent),
             policy(&format!("{id}-second"), &[id], &detect(false, true), prevent),

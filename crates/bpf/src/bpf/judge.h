@@ -50,6 +50,7 @@ static __always_inline void fill_key(struct flood_key *key, __u64 cgroup, __u64 
 	key->generation = rules->generation;
 	key->drift = verdict->drift;
 	key->prohibited = verdict->prohibited;
+	key->prohibited_process = verdict->prohibited_process;
 	key->dev = dev;
 	key->file_class = file_class;
 	key->use = use;
@@ -72,16 +73,19 @@ __noinline int judge_slowly(__u32 slot)
 	tables.rules = rules_of(tables.half);
 	scratch->verdict.drift = 0;
 	scratch->verdict.prohibited = 0;
+	scratch->verdict.prohibited_process = 0;
 	if (!tables.rules)
 		return 1;
 	record = &scratch->record;
 	verdict = &scratch->verdict;
 	if (request->by_names) {
-		judge_by_names(&tables, request->member, request->use, request->file_class, scratch->names, verdict);
-		if (!(verdict->drift | verdict->prohibited))
+		judge_by_names(slot, scratch, &tables, request->member, request->use, request->file_class, verdict);
+		if (!violated(verdict))
 			return 0;
 	} else {
-		verdict_of(tables.rules, request->member, request->use, request->file_class, 0, 0, verdict);
+		struct path_rule none = {};
+
+		verdict_of(tables.rules, request->member, request->use, request->file_class, &none, verdict);
 	}
 	/* Without lists the fast path has counted it. */
 	if (request->by_names) {
@@ -99,7 +103,7 @@ __noinline int tell(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 
-	if (!scratch || !(scratch->verdict.drift | scratch->verdict.prohibited))
+	if (!scratch || !violated(&scratch->verdict))
 		return 0;
 	if (scratch->request.unproved)
 		ask_for_proof(scratch);
@@ -117,6 +121,57 @@ __noinline int tell(__u32 slot)
 	return 0;
 }
 
+/* The file of a request. What else is asked of it is filled in beside. */
+static __always_inline void fill_file(struct request *request, struct container *container, struct target *target)
+{
+	request->inode = (__u64)target->inode;
+	request->dentry = (__u64)target->dentry;
+	request->mnt = (__u64)target->mnt;
+	request->volume = target->volume;
+	request->number = target->number;
+	request->dev = target->dev;
+	request->root_dev = container->root_dev;
+	request->root_is_overlay = container->flags & CONTAINER_ROOT_OVERLAY;
+	request->file_class = target->file_class < CLASSES ? target->file_class : CLASS_FOREIGN_MOUNT;
+}
+
+/*
+ * Finds out what the lists of processes say of the program that executes: the file that the current task's memory was made of,
+ * which a child that was only forked shares. The slot's request says who asks.
+ */
+__noinline int ask_of_caller(__u32 slot)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct rules *rules;
+	struct target target = {};
+	struct subject subject = {};
+
+	if (!scratch)
+		return -1;
+	subject.cgroup = scratch->request.cgroup;
+	subject.container = bpf_map_lookup_elem(&containers, &subject.cgroup);
+	target.inode = BPF_CORE_READ(file, f_inode);
+	if (!subject.container || !target.inode) {
+		rules = rules_of(scratch->request.half);
+		scratch->caller.excepted_process = 0;
+		scratch->caller.prohibited_process = rules ? rules->prohibit_process_lists : ~0ULL;
+		return 0;
+	}
+	target.dentry = BPF_CORE_READ(file, f_path.dentry);
+	target.mnt = BPF_CORE_READ(file, f_path.mnt);
+	target.number = BPF_CORE_READ(target.inode, i_ino);
+	target.dev = BPF_CORE_READ(target.inode, i_sb, s_dev);
+	target.links = BPF_CORE_READ(target.inode, i_nlink);
+	classify(&subject, &target);
+	fill_file(&scratch->request, subject.container, &target);
+	name_path(slot);
+	name_lower(slot);
+	judge_caller(slot, scratch->request.half);
+	return 0;
+}
+
 /*
  * True: refused. `invoked` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
  * rest is left to the hook that comes later.
@@ -127,10 +182,11 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	struct rules *rules = tables->rules;
 	__u64 member = member_of(tables, subject);
 	struct verdict verdict = {};
+	struct path_rule lists = {};
 	struct scratch *scratch;
 	struct flood_key key;
 	__u64 drift, aggregated = 1;
-	bool by_names, counted = false, refused;
+	bool by_names, by_caller, counted = false, refused;
 	__u32 file_class, slot;
 
 	if (!member)
@@ -140,7 +196,8 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	if (file_class >= CLASSES)
 		file_class = CLASS_FOREIGN_MOUNT;
 	drift = member & rules->detects[use][file_class];
-	by_names = lists_matter(rules, member, drift);
+	by_caller = use == USE_EXECUTE && (subject->runs_caller || early) && process_lists_matter(rules, member, drift);
+	by_names = by_caller || lists_matter(rules, member, drift);
 	/* Which of the two uses an early open leads to is not certain: only what both refuse is refused there. */
 	if (early && (by_names || target->unproved || !(drift & rules->prevents & rules->detects[USE_MAP][file_class])))
 		return false;
@@ -148,7 +205,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 		return false;
 
 	if (!by_names) {
-		verdict_of(rules, member, use, file_class, 0, 0, &verdict);
+		verdict_of(rules, member, use, file_class, &lists, &verdict);
 		fill_key(&key, subject->cgroup, target->number, target->dev, file_class, use, rules, &verdict);
 		counted = count_violation(&key, &aggregated);
 		if (!counted && !target->unproved)
@@ -156,27 +213,33 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	}
 	scratch = claim_scratch(&slot);
 	if (!scratch) {
-		if (by_names)
-			verdict_of(rules, member, use, file_class, 0, rules->prohibit_lists, &verdict);
+		if (by_names) {
+			lists.prohibited = rules->prohibit_lists;
+			lists.prohibited_process = by_caller ? rules->prohibit_process_lists : 0;
+			verdict_of(rules, member, use, file_class, &lists, &verdict);
+		}
 		return verdict.denied != 0;
 	}
 	scratch->request.cgroup = subject->cgroup;
 	scratch->request.member = member;
-	scratch->request.inode = (__u64)target->inode;
-	scratch->request.dentry = (__u64)target->dentry;
-	scratch->request.mnt = (__u64)target->mnt;
-	scratch->request.volume = target->volume;
+	scratch->request.half = tables->half;
+	scratch->caller.excepted_process = 0;
+	scratch->caller.prohibited_process = 0;
+	if (by_caller) {
+		ask_of_caller(slot);
+		/* The usual answer: nothing is said of this program, and nothing else is to be asked. */
+		if (!lists_matter(rules, member, drift) &&
+		    !((drift & ~scratch->caller.excepted_process) | (member & scratch->caller.prohibited_process))) {
+			release_scratch(slot);
+			return false;
+		}
+	}
+	fill_file(&scratch->request, subject->container, target);
 	scratch->request.invoked = (__u64)invoked;
-	scratch->request.number = target->number;
-	scratch->request.dev = target->dev;
-	scratch->request.root_dev = subject->container->root_dev;
-	scratch->request.root_is_overlay = subject->container->flags & CONTAINER_ROOT_OVERLAY;
-	scratch->request.file_class = file_class;
 	scratch->request.use = use;
 	scratch->request.by_names = by_names;
 	scratch->request.unproved = target->unproved;
 	scratch->request.tell = counted;
-	scratch->request.half = tables->half;
 	if (counted) {
 		scratch->record.key = key;
 		scratch->record.aggregated = aggregated;

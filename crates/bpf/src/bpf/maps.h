@@ -64,6 +64,13 @@ struct paths_table {
 	__uint(value_size, sizeof(struct path_rule));
 };
 
+struct patterns_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_PATTERN_STATES);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct pattern_state));
+};
+
 /* Two of each table: one in force, one being filled. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -85,6 +92,14 @@ struct {
 	__type(key, __u32);
 	__array(values, struct paths_table);
 } paths_tables SEC(".maps");
+
+/* Empty where no policy has patterns. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct patterns_table);
+} patterns_tables SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -75,7 +75,8 @@ SEC("lsm/bprm_check_security")
 int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
-	struct subject subject = {};
+	/* The new program's memory is not the task's own yet. */
+	struct subject subject = {.runs_caller = true};
 	struct tables tables = {};
 	struct file *file;
 	bool refused;
@@ -590,15 +591,36 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 	__u32 index = ctx->args[0];
 	struct verdict_case *it = bpf_map_lookup_elem(&verdict_cases, &index);
 	struct verdict *verdict = bpf_map_lookup_elem(&verdicts, &index);
+	struct path_rule none = {};
 	struct tables tables = {};
+	struct scratch *scratch;
+	bool by_caller;
+	__u64 drift;
+	__u32 slot;
 
 	if (!it || !verdict || !decides(&tables))
 		return -1;
-	if (it->use >= USES || it->file_class >= CLASSES)
+	if (it->use >= USES || it->file_class >= CLASSES || it->caller_class >= CLASSES)
 		return -1;
-	if (lists_matter(tables.rules, it->member, it->member & tables.rules->detects[it->use][it->file_class]))
-		judge_by_names(&tables, it->member, it->use, it->file_class, it->names, verdict);
+	scratch = claim_scratch(&slot);
+	if (!scratch)
+		return -1;
+	drift = it->member & tables.rules->detects[it->use][it->file_class];
+	by_caller = it->use == USE_EXECUTE && it->has_caller && process_lists_matter(tables.rules, it->member, drift);
+	scratch->request.member = it->member;
+	scratch->caller.excepted_process = 0;
+	scratch->caller.prohibited_process = 0;
+	if (by_caller) {
+		scratch->request.file_class = it->caller_class;
+		bpf_probe_read_kernel(&scratch->names[NAME_INDEX_PATH], sizeof(struct name), &it->caller_names[0]);
+		bpf_probe_read_kernel(&scratch->names[NAME_INDEX_LOWER], sizeof(struct name), &it->caller_names[1]);
+		judge_caller(slot, tables.half);
+	}
+	bpf_probe_read_kernel(scratch->names, sizeof(scratch->names), it->names);
+	if (by_caller || lists_matter(tables.rules, it->member, drift))
+		judge_by_names(slot, scratch, &tables, it->member, it->use, it->file_class, verdict);
 	else
-		verdict_of(tables.rules, it->member, it->use, it->file_class, 0, 0, verdict);
+		verdict_of(tables.rules, it->member, it->use, it->file_class, &none, verdict);
+	release_scratch(slot);
 	return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "kernel_types.h"
 
-#define MOORING_WIRE_VERSION 2
+#define MOORING_WIRE_VERSION 3
 
 /* Names (paths) fill their buffer from the right, with zeros before them: they are built from the leaf towards the root. */
 #define NAME_LEN 256
@@ -17,6 +17,11 @@
 #define ARG_LEN 128
 
 #define MAX_CONTAINERS 8192
+
+/* The table of patterns: states, and classes of bytes that it tells apart. A path begins in state 1; from state 0 nothing matches. */
+#define MAX_PATTERN_STATES 4096
+#define PATTERN_CLASSES 128
+#define PATTERN_START 1
 
 /* What a file is to a container. The order is the one in which reasons are reported. */
 enum file_class {
@@ -70,15 +75,27 @@ struct name {
 struct rules {
 	__u64 detects[USES][CLASSES];
 	__u64 prevents;
-	__u64 except_lists;   /* slots that have exceptions */
-	__u64 prohibit_lists; /* slots that have prohibited binaries */
-	__u64 unknown_member; /* slots that a container not yet resolved is a member of */
+	__u64 except_lists;           /* slots that have exceptions */
+	__u64 prohibit_lists;         /* slots that have prohibited binaries */
+	__u64 except_process_lists;   /* slots that have programs that may execute drifted files */
+	__u64 prohibit_process_lists; /* slots that have programs that may execute nothing */
+	__u64 pattern_lists;          /* slots that have patterns in any of these */
+	__u64 unknown_member;         /* slots that a container not yet resolved is a member of */
 	__u64 generation;
+	__u8 pattern_classes[256]; /* the class of each byte */
 };
 
 struct path_rule {
 	__u64 excepted;
 	__u64 prohibited;
+	__u64 excepted_process;
+	__u64 prohibited_process;
+};
+
+/* Where each class of bytes leads to, and what the patterns say of a path that ends here. */
+struct pattern_state {
+	__u16 next[PATTERN_CLASSES];
+	struct path_rule rule;
 };
 
 /* One write of this word switches the instance whose programs decide and the tables that they read. */
@@ -165,6 +182,7 @@ struct flood_key {
 	__u64 generation;
 	__u64 drift;
 	__u64 prohibited;
+	__u64 prohibited_process;
 	__u32 dev;
 	__u16 file_class;
 	__u16 use;
@@ -242,12 +260,16 @@ struct verdict_case {
 	__u64 member;
 	__u32 use;
 	__u32 file_class;
+	__u32 has_caller;
+	__u32 caller_class;
 	struct name names[NAMES];
+	struct name caller_names[2]; /* path and lower path */
 };
 
 struct verdict {
 	__u64 drift;
 	__u64 prohibited;
+	__u64 prohibited_process;
 	__u64 denied;
 };
 
@@ -256,6 +278,7 @@ struct wire_types {
 	struct rules rules;
 	struct path_key path_key;
 	struct path_rule path_rule;
+	struct pattern_state pattern_state;
 	struct mark mark;
 	struct violation_record violation_record;
 	struct lifecycle_record lifecycle_record;

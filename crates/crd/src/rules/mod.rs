@@ -62,15 +62,38 @@ fn path_bytes() -> Value {
     rule("size(bytes(self)) <= 255", "must be at most 255 bytes (not characters): shorten the path")
 }
 
-fn no_pattern() -> Value {
-    rule(
-        "!self.contains('*')",
-        "must be one full path: patterns with '*' are not supported, write an entry for each path",
-    )
+/// What a path with `*` must keep to. "[" and "[[" are programs.
+fn pattern() -> [Value; 3] {
+    [
+        rule(
+            r"!self.startsWith('/') || !self.matches('[?]|[^/\\[]\\[|\\[[^/\\[]|\\[\\[\\[')",
+            "must not hold '?' or '[': the only patterns are '*' within a component and '**' for any number of them, as in /usr/bin/python3.*",
+        ),
+        rule(
+            r"!self.matches('\\*\\*\\*|[^/]\\*\\*|\\*\\*[^/]|/\\*\\*/\\*\\*')",
+            "must have '**' as a component by itself, and not twice in a row, as in /opt/app/**",
+        ),
+        rule(
+            &format!(r"self.matches('^[^*]*(\\*+[^*]*){{0,{}}}$')", limits::MAX_WILDCARDS),
+            &format!("must have at most {} '*' or '**': write more than one pattern", limits::MAX_WILDCARDS),
+        ),
+    ]
 }
 
-/// `detect.prohibitedBinaries[].path`.
+/// How many entries of a list may be patterns.
+pub(crate) fn few_patterns() -> Value {
+    json!([rule(
+        &format!("self.filter(e, e.path.contains('*')).size() <= {}", limits::MAX_LIST_PATTERNS),
+        &format!(
+            "must hold at most {} patterns, which are the paths with '*': write fewer, or full paths",
+            limits::MAX_LIST_PATTERNS
+        ),
+    )])
+}
+
+/// `detect.prohibitedBinaries[].path`, and that of a program in the lists of processes.
 pub(crate) fn prohibited_path(_: &mut SchemaGenerator) -> Schema {
+    let [reserved, folders, wildcards] = pattern();
     json_schema!({
         "type": "string",
         "minLength": 2,
@@ -81,7 +104,9 @@ pub(crate) fn prohibited_path(_: &mut SchemaGenerator) -> Schema {
                 "must be an absolute path: write the full path inside the container, beginning with '/', as in /usr/bin/nc",
             ),
             clean_path(),
-            no_pattern(),
+            reserved,
+            folders,
+            wildcards,
             path_bytes(),
         ],
     })
@@ -89,6 +114,7 @@ pub(crate) fn prohibited_path(_: &mut SchemaGenerator) -> Schema {
 
 /// `detect.exceptions[].path`.
 pub(crate) fn excepted_path(_: &mut SchemaGenerator) -> Schema {
+    let [reserved, folders, wildcards] = pattern();
     json_schema!({
         "type": "string",
         "minLength": 2,
@@ -103,7 +129,13 @@ pub(crate) fn excepted_path(_: &mut SchemaGenerator) -> Schema {
                 r"!self.startsWith('memfd:') || self.matches('^memfd:[^/\\x00]+$')",
                 "must name the anonymous file: write memfd:NAME, where NAME is 1 to 249 bytes without '/' or NUL, as in memfd:jit-cache",
             ),
-            no_pattern(),
+            rule(
+                "!self.startsWith('memfd:') || !self.contains('*')",
+                "must name the anonymous file in full: '*' is for paths only",
+            ),
+            reserved,
+            folders,
+            wildcards,
             path_bytes(),
         ],
     })
@@ -270,10 +302,17 @@ pub(crate) fn requirement() -> Value {
 /// Rules over the fields of `detect`. The list of one list gives the paths a name, so that they are gathered once and not
 /// for each exception.
 pub(crate) fn detect() -> Value {
-    json!([rule(
-        "!has(self.exceptions) || !has(self.prohibitedBinaries) || [self.prohibitedBinaries.map(p, p.path)].all(paths, !self.exceptions.exists(e, e.path in paths))",
-        "a path must not be in exceptions and in prohibitedBinaries at once: an exception never lifts a prohibition, so remove it from one of them",
-    )])
+    let apart = |exceptions: &str, prohibited: &str| {
+        rule(
+            &format!(
+                "!has(self.{exceptions}) || !has(self.{prohibited}) || [self.{prohibited}.map(p, p.path)].all(paths, !self.{exceptions}.exists(e, e.path in paths))"
+            ),
+            &format!(
+                "a path must not be in {exceptions} and in {prohibited} at once: an exception never lifts a prohibition, so remove it from one of them"
+            ),
+        )
+    };
+    json!([apart("exceptions", "prohibitedBinaries"), apart("processExceptions", "prohibitedProcesses")])
 }
 
 /// Rules over the fields of `actions.capture`.

@@ -90,8 +90,12 @@ pub fn good() -> Value {
                     {"path": "/opt/agent/bin/updater"},
                     {"path": "/.hidden/..data/...", "sha256": "0".repeat(64)},
                     {"path": "memfd:jit cache"},
+                    {"path": "/opt/app/**"},
+                    {"path": "/usr/bin/["},
                 ],
-                "prohibitedBinaries": [{"path": "/usr/bin/nc"}],
+                "prohibitedBinaries": [{"path": "/usr/bin/nc"}, {"path": "/**/x*/y*z"}],
+                "processExceptions": [{"path": "/opt/agent/bin/updater"}, {"path": "/opt/*/bin/updater"}],
+                "prohibitedProcesses": [{"path": "/usr/sbin/nginx"}, {"path": "/usr/sbin/php-fpm*"}],
             },
             "actions": {
                 "prevent": true,
@@ -170,6 +174,7 @@ fn refused_policies() -> Vec<Case> {
             .map(|i| json!({"path": format!("/bin/{i}")}))
             .collect()
     };
+    let patterns = |n: usize| -> Value { (0..n).map(|i| json!({"path": format!("/bin/{i}*")})).collect() };
     let names = |n: usize| -> Value { (0..n).map(|i| json!(format!("n{i}"))).collect() };
     let problems = |n: usize| -> Value { (0..n).map(|i| json!({"node": format!("n{i}"), "message": ""})).collect() };
     let condition = |kind: &str, time: &str| json!({"type": kind, "status": "True", "reason": "X", "message": "", "lastTransitionTime": time});
@@ -239,7 +244,14 @@ fn refused_policies() -> Vec<Case> {
         case(exception("/a/.."), EXCEPTION, "must be a clean path"),
         case(exception("/a/"), EXCEPTION, "must be a clean path"),
         case(exception("/a\0b"), EXCEPTION, "NUL"),
-        case(exception("/opt/*/bin"), EXCEPTION, "patterns with '*' are not supported"),
+        case(exception("/opt/app**"), EXCEPTION, "must have '**' as a component by itself"),
+        case(exception("/opt/**/**/x"), EXCEPTION, "must have '**' as a component by itself, and not twice in a row"),
+        case(exception("/*/*/*/*/*"), EXCEPTION, "must have at most 4 '*' or '**'"),
+        case(exception("/usr/bin/python?"), EXCEPTION, "must not hold '?' or '['"),
+        case(exception("/usr/bin/[a-z]"), EXCEPTION, "must not hold '?' or '['"),
+        case(exception("/opt/*/"), EXCEPTION, "must be a clean path"),
+        case(exception("memfd:jit*"), EXCEPTION, "must name the anonymous file in full"),
+        case(with("/spec/detect/exceptions", patterns(33)), "spec.detect.exceptions", "must hold at most 32 patterns"),
         case(exception(format!("/{}", "x".repeat(255))), EXCEPTION, "has 256 characters: at most 255"),
         case(exception(format!("/{}", "é".repeat(128))), EXCEPTION, "must be at most 255 bytes"),
         case(exception("memfd:"), EXCEPTION, "must name the anonymous file"),
@@ -251,7 +263,18 @@ fn refused_policies() -> Vec<Case> {
         case(prohibited("nc"), PROHIBITED, "must be an absolute path: write the full path inside the container"),
         case(prohibited("memfd:x"), PROHIBITED, "must be an absolute path"),
         case(prohibited("/bin/../nc"), PROHIBITED, "must be a clean path"),
-        case(prohibited("/bin/*"), PROHIBITED, "patterns with '*' are not supported"),
+        case(prohibited("/bin/*****"), PROHIBITED, "must have '**' as a component by itself"),
+        case(with("/spec/detect/prohibitedBinaries", patterns(33)), "spec.detect.prohibitedBinaries", "must hold at most 32 patterns"),
+        case(with("/spec/detect/processExceptions", json!([{"path": "nginx"}])), "spec.detect.processExceptions[0].path", "must be an absolute path"),
+        case(with("/spec/detect/processExceptions", json!([{"path": "memfd:x"}])), "spec.detect.processExceptions[0].path", "must be an absolute path"),
+        case(with("/spec/detect/processExceptions", paths(257)), "spec.detect.processExceptions", "has 257 entries"),
+        case(with("/spec/detect/processExceptions", patterns(33)), "spec.detect.processExceptions", "must hold at most 32 patterns"),
+        case(with("/spec/detect/processExceptions", json!([{"path": "/a"}, {"path": "/a"}])), "spec.detect.processExceptions[1]", "is already in the list"),
+        case(with("/spec/detect/prohibitedProcesses", json!([{"path": "/sbin/../nginx"}])), "spec.detect.prohibitedProcesses[0].path", "must be a clean path"),
+        case(with("/spec/detect/prohibitedProcesses", json!([{"path": "/sbin/ngin?"}])), "spec.detect.prohibitedProcesses[0].path", "must not hold '?' or '['"),
+        case(with("/spec/detect/prohibitedProcesses", paths(257)), "spec.detect.prohibitedProcesses", "has 257 entries"),
+        case(with("/spec/detect/prohibitedProcesses", patterns(33)), "spec.detect.prohibitedProcesses", "must hold at most 32 patterns"),
+        case(with("/spec/detect", json!({"processExceptions": [{"path": "/a"}], "prohibitedProcesses": [{"path": "/a"}]})), "spec.detect", "a path must not be in processExceptions and in prohibitedProcesses at once"),
         case(prohibited(format!("/{}", "é".repeat(128))), PROHIBITED, "must be at most 255 bytes"),
         case(with("/spec/detect", json!({"exceptions": [{"path": "/a"}], "prohibitedBinaries": [{"path": "/a"}]})), "spec.detect", "an exception never lifts a prohibition"),
         case(with("/spec/actions/prevent", json!(1)), "spec.actions.prevent", "must be a boolean, not a number"),

@@ -6,10 +6,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use fixedbitset::FixedBitSet;
+use mooring_policy::Pattern;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
-/// Every path that was ever prohibited on this node has a number, so that a container need not keep the paths themselves.
+/// Names in one folder that are held against a pattern.
+const NAMES_MAX: usize = 8192;
+
+/// Every path or pattern that was ever prohibited on this node has a number, so that a container need not keep the paths themselves.
 #[derive(Default)]
 pub(super) struct PathNumbers(BTreeMap<Box<str>, usize>);
 
@@ -53,6 +57,29 @@ impl Links {
         }
     }
 
+    /// Looks for the links that those of the patterns mean which were not looked for before: where the folder is written in full.
+    pub(super) fn look_for_patterns<'a>(
+        &mut self,
+        root: &Path,
+        patterns: impl Iterator<Item = &'a Pattern>,
+        numbers: &mut PathNumbers,
+    ) {
+        for pattern in patterns {
+            let number = numbers.of(pattern.as_str());
+            if self.looked_for.contains(number) {
+                continue;
+            }
+            let Some(root) = OpenRoot::open(root) else { return };
+            self.looked_for.grow_and_insert(number);
+            let Some((folder, _)) = pattern.as_str().rsplit_once('/').filter(|(folder, _)| !folder.contains('*')) else {
+                continue;
+            };
+            for path in root.names_in(folder).filter(|path| pattern.matches(path.as_bytes())) {
+                self.targets.extend(root.target(&path).map(|target| (path.into(), target.into())));
+            }
+        }
+    }
+
     /// The paths that lead to another file, and that file.
     pub(super) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
         self.targets.iter().map(|(path, target)| (&**path, &**target))
@@ -73,12 +100,24 @@ impl OpenRoot {
         Some(Self { folder, path })
     }
 
-    /// The file that `path` leads to, where it is another one than the path says: a symbolic link, or a path through one.
-    fn target(&self, path: &str) -> Option<String> {
+    fn open_inside(&self, path: &str) -> Option<OwnedFd> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let found = path_of(&openat2(&self.folder, path, how).ok()?)?;
+        openat2(&self.folder, path, how).ok()
+    }
+
+    /// The paths of what is in a folder, as the folder is written.
+    fn names_in(&self, folder: &str) -> impl Iterator<Item = String> {
+        let opened = self.open_inside(if folder.is_empty() { "/" } else { folder });
+        let entries = opened.and_then(|opened| fs::read_dir(format!("/proc/thread-self/fd/{}", opened.as_raw_fd())).ok());
+        let names = entries.into_iter().flatten().take(NAMES_MAX).flatten();
+        names.filter_map(move |entry| Some(format!("{folder}/{}", entry.file_name().to_str()?)))
+    }
+
+    /// The file that `path` leads to, where it is another one than the path says: a symbolic link, or a path through one.
+    fn target(&self, path: &str) -> Option<String> {
+        let found = path_of(&self.open_inside(path)?)?;
         let inside = found.strip_prefix(&self.path).ok()?;
         let target = format!("/{}", inside.to_str()?);
         (target != path).then_some(target)
@@ -95,6 +134,7 @@ mod tests {
 
     use super::*;
     use crate::containers::scratch::Scratch;
+    use mooring_policy::ListEntry;
 
     #[test]
     fn a_link_leads_to_its_file_and_never_out_of_the_root() {
@@ -115,6 +155,31 @@ mod tests {
         assert_eq!(target("/usr/bin/out").as_deref(), Some("/usr/bin/busybox"));
         assert_eq!(target("/usr/bin/dangling"), None);
         assert_eq!(target("/usr/bin/absent"), None);
+    }
+
+    #[test]
+    fn a_pattern_finds_the_links_in_its_folder() {
+        let scratch = Scratch::new();
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        fs::write(root.join("usr/bin/busybox"), "").unwrap();
+        fs::write(root.join("usr/bin/nano"), "").unwrap();
+        symlink("usr/bin", root.join("bin")).unwrap();
+        for name in ["nc", "netstat", "wget"] {
+            symlink("busybox", root.join("usr/bin").join(name)).unwrap();
+        }
+        let patterns = ["/bin/n*t*", "/usr/bin/nc*", "/usr/*/w*", "/*"].map(|text| match ListEntry::prohibited(text) {
+            Ok(ListEntry::Pattern(pattern)) => pattern,
+            other => panic!("{other:?}"),
+        });
+        let (mut links, mut numbers) = (Links::default(), PathNumbers::default());
+        links.look_for_patterns(&root, patterns.iter(), &mut numbers);
+        links.look_for_patterns(&root, patterns.iter(), &mut numbers);
+        let told: Vec<_> = links.targets().collect();
+        assert_eq!(
+            told,
+            [("/bin/netstat", "/usr/bin/busybox"), ("/usr/bin/nc", "/usr/bin/busybox"), ("/bin", "/usr/bin")]
+        );
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl Reporter {
         // A lost one does not say.
         record.killed |= record.denied.is_none() && self.kills;
         let Some(violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
-        for policy in (violation.drift | violation.prohibited).slots().filter_map(|slot| rules.policy(slot)) {
+        for policy in violation.judgement().violating.slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));
         }
@@ -216,7 +216,7 @@ impl Reporter {
 /// the record says what no kernel part of this version writes.
 #[must_use]
 pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rules: &RuleSet) -> Option<Violation> {
-    let violating = SlotMask::from_bits(record.key.drift | record.key.prohibited);
+    let violating = SlotMask::from_bits(record.key.violating());
     let now = Timestamp::now();
     Some(Violation {
         container: Arc::clone(container),
@@ -225,6 +225,7 @@ pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rule
         count,
         drift: SlotMask::from_bits(record.key.drift),
         prohibited: SlotMask::from_bits(record.key.prohibited),
+        prohibited_process: SlotMask::from_bits(record.key.prohibited_process),
         denied: record.denied.map_or(violating & rules.prevents(), SlotMask::from_bits),
         killed: record.killed,
         class: *Class::ALL.get(usize::from(record.key.class))?,

@@ -40,6 +40,8 @@ impl Known {
         if !(member & rules.prohibit_lists()).is_empty() {
             let prohibited = rules.paths().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
             self.links.look_for(&self.container.root.path, prohibited.map(|(path, _)| path.as_str()), numbers);
+            let patterns = rules.patterns().filter(|(_, masks)| !(masks.prohibited & member).is_empty());
+            self.links.look_for_patterns(&self.container.root.path, patterns.map(|(pattern, _)| pattern), numbers);
         }
         self.links.targets()
     }

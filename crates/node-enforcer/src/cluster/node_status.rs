@@ -201,6 +201,8 @@ fn features(works: bool) -> Vec<FeatureSupport> {
         (Feature::DriftedLibraries, true),
         (Feature::DriftedScripts, false),
         (Feature::ProhibitedBinaries, true),
+        (Feature::ProcessExceptions, true),
+        (Feature::ProhibitedProcesses, true),
         (Feature::MetadataCopyUps, true),
         (Feature::ContainerActions, false),
         (Feature::Capture, false),

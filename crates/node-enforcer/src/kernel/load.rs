@@ -137,9 +137,15 @@ impl Kernel {
         let maps = &self.skeleton.maps;
         let rules = tables::new_rules_table(&tables.rules)?;
         let paths = tables::new_paths_table(&tables.paths)?;
+        let patterns = tables::new_patterns_table(&tables.patterns)?;
         let member_table = tables::new_members_table(members)?;
         set_inner(&maps.rules_tables, half, &rules)?;
         set_inner(&maps.paths_tables, half, &paths)?;
+        match &patterns {
+            Some(patterns) => set_inner(&maps.patterns_tables, half, patterns)?,
+            // Not there is as good as deleted; one that stays is asked by nobody.
+            None => drop(maps.patterns_tables.delete(&half.to_ne_bytes())),
+        }
         set_inner(&maps.members_tables, half, &member_table)?;
         let now = control { instance: self.instance, relieved: self.relieved, tables: half };
         maps.control

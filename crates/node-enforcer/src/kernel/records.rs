@@ -53,10 +53,20 @@ pub struct Key {
     pub drift: u64,
     /// Slots that prohibit it.
     pub prohibited: u64,
+    /// Slots that prohibit whatever the program executes that did it.
+    pub prohibited_process: u64,
     /// `enum file_class`.
     pub class: u16,
     /// `enum file_use`.
     pub usage: u16,
+}
+
+impl Key {
+    /// Slots that are violated.
+    #[must_use]
+    pub fn violating(&self) -> u64 {
+        self.drift | self.prohibited | self.prohibited_process
+    }
 }
 
 impl From<&flood_key> for Key {
@@ -68,6 +78,7 @@ impl From<&flood_key> for Key {
             generation: key.generation,
             drift: key.drift,
             prohibited: key.prohibited,
+            prohibited_process: key.prohibited_process,
             class: key.file_class,
             usage: key.r#use,
         }

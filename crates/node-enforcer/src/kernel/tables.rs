@@ -5,12 +5,15 @@ use std::mem::size_of;
 
 use libbpf_rs::libbpf_sys::{BPF_F_NO_PREALLOC, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, rules};
+use mooring_bpf::wire::{MAX_CONTAINERS, Wire, path_key, path_key_of, path_rule, pattern_state, rules};
 
-use mooring_policy::limits::MAX_TABLE_PATHS;
-use mooring_policy::{Class, PathMasks, Use};
+use mooring_policy::limits::{MAX_PATTERN_BYTES, MAX_PATTERN_STATES, MAX_TABLE_PATHS};
+use mooring_policy::{Class, PathMasks, RuleSet, Use};
 
 use super::KernelError;
+
+/// Classes of bytes in the table of patterns (`PATTERN_CLASSES` in `wire.h`).
+const PATTERN_CLASSES: usize = MAX_PATTERN_BYTES + 1;
 
 /// The policies of each container, by cgroup id.
 pub type Members = BTreeMap<u64, u64>;
@@ -22,12 +25,14 @@ pub struct Tables {
     pub rules: rules,
     /// What the lists say of each path.
     pub paths: Vec<(path_key, path_rule)>,
+    /// What patterns are compiled into, by state; empty where there are none.
+    pub patterns: Vec<pattern_state>,
 }
 
 impl Tables {
     /// Encodes masks and lists.
     #[must_use]
-    pub fn encode(rule_set: &mooring_policy::RuleSet, generation: u64, unknown_member: u64) -> Self {
+    pub fn encode(rule_set: &RuleSet, generation: u64, unknown_member: u64) -> Self {
         let paths = rule_set
             .paths()
             .filter_map(|(path, masks)| Some((path_key_of(path.as_bytes())?, path_rule_of(masks))))
@@ -38,16 +43,43 @@ impl Tables {
                 prevents: rule_set.prevents().bits(),
                 except_lists: rule_set.except_lists().bits(),
                 prohibit_lists: rule_set.prohibit_lists().bits(),
+                except_process_lists: rule_set.except_process_lists().bits(),
+                prohibit_process_lists: rule_set.prohibit_process_lists().bits(),
+                pattern_lists: rule_set.pattern_lists().bits(),
                 unknown_member,
                 generation,
+                pattern_classes: rule_set.automaton().classes.as_slice().try_into().unwrap_or([0; 256]),
             },
             paths,
+            patterns: pattern_states(rule_set),
         }
     }
 }
 
+fn pattern_states(rule_set: &RuleSet) -> Vec<pattern_state> {
+    let masks: Vec<PathMasks> = rule_set.patterns().map(|(_, masks)| masks).collect();
+    let automaton = rule_set.automaton();
+    let states = automaton.next.iter().zip(&automaton.matches).map(|(row, matches)| {
+        let said = matches.iter().filter_map(|pattern| masks.get(*pattern));
+        let mut state = pattern_state {
+            next: [0; PATTERN_CLASSES],
+            rule: path_rule_of(said.fold(PathMasks::default(), |all, one| all | *one)),
+        };
+        for (place, next) in state.next.iter_mut().zip(row) {
+            *place = *next;
+        }
+        state
+    });
+    states.collect()
+}
+
 pub(super) fn path_rule_of(masks: PathMasks) -> path_rule {
-    path_rule { excepted: masks.excepted.bits(), prohibited: masks.prohibited.bits() }
+    path_rule {
+        excepted: masks.excepted.bits(),
+        prohibited: masks.prohibited.bits(),
+        excepted_process: masks.excepted_process.bits(),
+        prohibited_process: masks.prohibited_process.bits(),
+    }
 }
 
 fn create(
@@ -89,6 +121,21 @@ pub(super) fn new_paths_table(paths: &[(path_key, path_rule)]) -> Result<MapHand
             .map_err(KernelError::bpf("fill the lists of paths"))?;
     }
     Ok(table)
+}
+
+/// `None` where there are no patterns: then there is nothing to ask.
+pub(super) fn new_patterns_table(states: &[pattern_state]) -> Result<Option<MapHandle>, KernelError> {
+    if states.is_empty() {
+        return Ok(None);
+    }
+    let value = size_of::<pattern_state>();
+    let table = create(MapType::Array, "patterns_table", size_of::<u32>(), value, MAX_PATTERN_STATES, 0)?;
+    for (number, state) in (0_u32..).zip(states) {
+        table
+            .update(&number.to_ne_bytes(), state.as_bytes(), MapFlags::ANY)
+            .map_err(KernelError::bpf("fill the table of patterns"))?;
+    }
+    Ok(Some(table))
 }
 
 pub(super) fn new_members_table(members: &Members) -> Result<MapHandle, KernelError> {

@@ -24,6 +24,8 @@ pub struct Violation {
     pub drift: SlotMask,
     /// Slots that prohibit it.
     pub prohibited: SlotMask,
+    /// Slots that prohibit whatever the program executes that did it.
+    pub prohibited_process: SlotMask,
     /// Violated slots that prevent; none: it ran.
     pub denied: SlotMask,
     /// It could not be refused: whoever executed it was killed.
@@ -59,7 +61,8 @@ impl Violation {
         Judgement {
             drift: self.drift,
             prohibited: self.prohibited,
-            violating: self.drift | self.prohibited,
+            prohibited_process: self.prohibited_process,
+            violating: self.drift | self.prohibited | self.prohibited_process,
             denied: self.denied,
         }
     }

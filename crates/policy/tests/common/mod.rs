@@ -7,11 +7,11 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mooring_crd::{
-    ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator, ProhibitedBinary,
-    Requirement, Scope, Severity,
+    ContainerDriftPolicy, ContainerDriftPolicySpec, Detect, Exception, LabelSelector, Operator, ProcessPath,
+    ProhibitedBinary, Requirement, Scope, Severity,
 };
 use mooring_policy::limits::MAX_POLICIES;
-use mooring_policy::{Attempt, Class, Name, SlotMask, Use};
+use mooring_policy::{Attempt, Class, Name, Program, SlotMask, Use};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -27,20 +27,20 @@ fn texts(words: &[&str]) -> Vec<String> {
 }
 
 fn excepted() -> Vec<String> {
-    let mut paths = texts(&["/a", "/usr/bin/nc", "/tmp/x", "memfd:x", "/\u{e9}"]);
+    let mut paths = texts(&["/a", "/usr/bin/nc", "/tmp/x", "memfd:x", "/\u{e9}", "/a/**", "/tmp/*", "/**/x", "/\u{e9}*"]);
     paths.extend([long(254), long(255)]);
     paths
 }
 
 fn prohibited() -> Vec<String> {
-    let mut paths = texts(&["/b", "/usr/bin/nc", "/tmp/x", "/c"]);
+    let mut paths = texts(&["/b", "/usr/bin/nc", "/tmp/x", "/c", "/usr/*/nc", "/usr/**", "/l*"]);
     paths.extend([long(254), long(255)]);
     paths
 }
 
 /// Names that lists never hold, most of them nearly one that they do.
 fn unlisted() -> Vec<String> {
-    let mut names = texts(&["", "/", "a", "/aa", "/a/", "/a/a", "//a", "memfd:", "/other"]);
+    let mut names = texts(&["", "/", "a", "/aa", "/a/", "/a/a", "//a", "memfd:", "/other", "/tmp/a/x", "/usr/nc", "/usr/a/b/nc"]);
     names.extend([long(253), long(256), long(255).replace('/', "l")]);
     names
 }
@@ -83,6 +83,8 @@ pub struct Tried {
     pub usage: Use,
     pub class: Class,
     pub names: [Seen; 4],
+    /// Class, path and lower path of the program that executes.
+    pub caller: Option<(Class, [Seen; 2])>,
 }
 
 impl Tried {
@@ -95,6 +97,11 @@ impl Tried {
             lower_path: self.names[1].name(),
             invoked: self.names[2].name(),
             alias: self.names[3].name(),
+            caller: self.caller.as_ref().map(|(class, [path, lower_path])| Program {
+                class: *class,
+                path: path.name(),
+                lower_path: lower_path.name(),
+            }),
         }
     }
 }
@@ -114,11 +121,18 @@ pub fn tried() -> impl Strategy<Value = Tried> {
     let member = prop_oneof![Just(u64::MAX), any::<u64>(), (0..16).prop_map(|slot| 1_u64 << slot)];
     let usage = select(&Use::ALL[..]);
     let class = select(&Class::ALL[..]);
-    (member, usage, class, [seen(), seen(), seen(), seen()]).prop_map(|(member, usage, class, names)| Tried {
+    // An exception is the image's own program's only.
+    let classes = prop_oneof![Just(Class::Image), select(&Class::ALL[..])];
+    let caller = option::weighted(
+        0.8,
+        (classes, seen(), prop_oneof![Just(Seen::None), seen()]).prop_map(|(class, path, lower)| (class, [path, lower])),
+    );
+    (member, usage, class, [seen(), seen(), seen(), seen()], caller).prop_map(|(member, usage, class, names, caller)| Tried {
         member,
         usage,
         class,
         names,
+        caller,
     })
 }
 
@@ -164,8 +178,10 @@ pub fn scope() -> impl Strategy<Value = Scope> {
 
 fn detect() -> impl Strategy<Value = Detect> {
     let lists = (subsequence(excepted(), 0..=4), subsequence(prohibited(), 0..=4));
-    (any::<bool>(), option::of(any::<bool>()), any::<bool>(), lists).prop_map(
-        |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited))| {
+    let processes = (subsequence(prohibited(), 0..=3), subsequence(prohibited(), 0..=2));
+    (any::<bool>(), option::of(any::<bool>()), any::<bool>(), lists, option::weighted(0.3, processes)).prop_map(
+        |(drifted_binaries, volume_binaries, drifted_libraries, (excepted, prohibited), processes)| {
+            let (may, may_not) = processes.unwrap_or_default();
             Detect {
                 drifted_binaries,
                 volume_binaries,
@@ -178,6 +194,12 @@ fn detect() -> impl Strategy<Value = Detect> {
                     .map(|path| Exception { path: path.clone(), sha256: None })
                     .collect(),
                 prohibited_binaries: prohibited.into_iter().map(|path| ProhibitedBinary { path }).collect(),
+                process_exceptions: may
+                    .into_iter()
+                    .filter(|path| !may_not.contains(path))
+                    .map(|path| ProcessPath { path })
+                    .collect(),
+                prohibited_processes: may_not.into_iter().map(|path| ProcessPath { path }).collect(),
             }
         },
     )

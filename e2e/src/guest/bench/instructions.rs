@@ -7,11 +7,13 @@ use crate::guest::context::{Context, Running};
 use crate::guest::enforcer::{Enforcer, PINS, release};
 use crate::guest::error::{During, HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
+use crate::guest::recorded::Recorded;
 use crate::guest::runtime::Upper;
 use crate::guest::session::Session;
 use crate::guest::system::poll;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +25,10 @@ const SAMPLES: usize = 300;
 const FILES: usize = 120;
 /// As deep as systemd puts services: each level is one more that has to be looked at.
 const SERVICE: &str = "/sys/fs/cgroup/system.slice/bench.service";
+/// Policies, containers and paths in lists of a node that has many.
+const POLICIES: usize = 64;
+const CONTAINERS: usize = 1000;
+const PATHS: usize = 10_000;
 /// A file of the image; an open for writing has copied it up before anything is measured.
 const COPIED_UP: &str = "/fix/token";
 
@@ -130,6 +136,7 @@ pub(super) fn measure(context: &Context, program: &Path, each_program: bool, num
     numbers.put("refused enforcing", meters.inside("refused", "/drop/true", SAMPLES)?);
     detected(&mut meters, &enforcer, &folder, numbers)?;
     lists(&mut meters, &enforcer, &folder, numbers)?;
+    many_lists(context, &mut meters, &enforcer, &folder, numbers)?;
     edit(&enforcer, &folder, &profiles::drift(ID, &[ID], true))?;
     enforcer.terminate()?;
     if each_program {
@@ -186,6 +193,44 @@ fn lists(meters: &mut Meters<'_>, enforcer: &Enforcer, folder: &Path, numbers: &
     }
     ensure(!meters.container.runs("/fix/prohibited/by-path")?, || "the lists are not in force".into())?;
     numbers.put("image-binary lists", meters.inside("spawn", "/fix/true", SAMPLES)?);
+    Ok(())
+}
+
+/// As many policies as a node takes, with all kinds of lists, beside a thousand containers. Nothing of it matches what is executed.
+fn many_lists(
+    context: &Context,
+    meters: &mut Meters<'_>,
+    enforcer: &Enforcer,
+    folder: &Path,
+    numbers: &mut Numbers,
+) -> Result<()> {
+    let mut recorded = Recorded::begin(context)?;
+    let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+    for number in 0..CONTAINERS {
+        recorded.add(&format!("recorded-{number}"), &bundle)?;
+    }
+    for number in 0..POLICIES {
+        let list = |what: &str| -> Vec<_> {
+            // Patterns as well of the folders that what is executed is in.
+            let patterns = [format!("/fix/*/{what}-{number}"), format!("/opt/{what}/{number}/**")];
+            let paths = (0..PATHS / POLICIES / 4).map(|path| format!("/fix/{what}/{number}/program-{path}"));
+            paths.chain(patterns).map(|path| json!({"path": path})).collect()
+        };
+        let detect = json!({
+            "exceptions": list("excepted"), "prohibitedBinaries": list("prohibited"),
+            "processExceptions": list("may"), "prohibitedProcesses": list("may-not"),
+        });
+        let name = if number == 0 { ID.to_owned() } else { format!("{ID}-{number}") };
+        profiles::write(folder, &profiles::policy(&name, &[ID], &detect, true))?;
+    }
+    let words = format!("policies={POLICIES} containers={} ", CONTAINERS + 1);
+    enforcer.wait_for_log(0, &words, Duration::from_mins(5))?;
+    ensure(!meters.container.runs("/drop/true")?, || "the policies are not in force".into())?;
+    numbers.put("image-binary many-lists", meters.inside("spawn", "/fix/true", SAMPLES)?);
+    for number in 1..POLICIES {
+        let file = folder.join(format!("{ID}-{number}.json"));
+        fs::remove_file(&file).on("remove", &file)?;
+    }
     Ok(())
 }
 

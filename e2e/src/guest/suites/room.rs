@@ -69,7 +69,7 @@ fn containers(context: &Context) -> Result<()> {
     })
 }
 
-/// Lists of at most 256 paths, 1,024 paths a node.
+/// Lists of at most 256 paths.
 const LISTS: usize = 4;
 const LISTED: usize = 250;
 

@@ -64,6 +64,7 @@ pub(crate) fn violation(path: &[u8]) -> Violation {
         count: 1,
         drift: SlotMask::from_bits(0b11),
         prohibited: SlotMask::EMPTY,
+        prohibited_process: SlotMask::EMPTY,
         denied: SlotMask::from_bits(0b10),
         class: Class::NewBinary,
         usage: Use::Execute,
