@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, FieldError};
+use mooring_crd::{ContainerDriftPolicy, ContainerDriftPolicySpec, FieldError};
 
 use crate::limits::{MAX_PATHS, MAX_POLICIES};
 use crate::mask::Slot;
@@ -192,9 +192,6 @@ fn unimplemented(spec: &ContainerDriftPolicySpec, errors: &mut Vec<FieldError>) 
                 "leave it out; without it, whoever can write the path is excepted",
             );
         }
-    }
-    if spec.actions.container != ContainerAction::None {
-        refuse("spec.actions.container".to_owned(), "write None, or leave it out");
     }
     if spec.actions.capture.is_some() {
         refuse("spec.actions.capture".to_owned(), "leave it out");
