@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     limits, rules,
     text::make_printable,
-    words::{ContainerAction, Reason, Severity, Verdict},
+    words::{ActionResult, ContainerAction, HeldBackAction, Reason, Severity, Switch, Verdict},
 };
+
+/// The annotation of a `DriftEvent` that ends the pause of its container, whatever its value; the agent removes it before it does so.
+/// It is on the event and never on the pod, which its own workload may be able to change.
+pub const RESUME_ANNOTATION: &str = "mooring.dev/resume";
 
 /// The path of an event that stands for all further ones of its policy, container and reason, and for those whose path was
 /// not told. No file's path begins so.
@@ -172,6 +176,11 @@ pub struct DriftEventStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_action: Option<ContainerActionOutcome>,
 
+    /// What a switch of the node's agent held back at the first of these violations, and which one. At most 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = limits::MAX_HELD_BACK))]
+    pub held_back: Vec<HeldBack>,
+
     /// The recording, where the policy asks for one: its name at the agent of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::event::message")]
@@ -247,13 +256,33 @@ pub struct Parent {
 
 /// What was done to the container of a violation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerActionOutcome {
     /// The strongest action of all policies that were violated.
     pub action: ContainerAction,
 
+    /// Whether it is done: UnderWay, Done, HeldBack or Failed.
+    pub result: ActionResult,
+
     /// What became of it, or why it was held back.
     #[schemars(schema_with = "rules::event::message")]
     pub outcome: String,
+
+    /// Milliseconds from when the agent read of the violation until the action was complete: the last process dead, or every one frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub duration_milliseconds: Option<i64>,
+}
+
+/// What was not done, though a policy asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldBack {
+    /// Prevent, Kill, Stop or Pause.
+    pub what: HeldBackAction,
+
+    /// The field of the agent's configuration that held it back.
+    pub by: Switch,
 }
 
 impl DriftEvent {

@@ -26,7 +26,7 @@ pub mod text;
 pub mod validate;
 pub mod words;
 
-pub use actions::{Actions, Capture};
+pub use actions::{Actions, Capture, DEFAULT_PAUSE_TIMEOUT};
 pub use breaker::{BREAKER, DriftEventBreaker, DriftEventBreakerSpec, EVERY_NAMESPACE};
 pub use channel::{
     EmailChannel, NotificationChannel, NotificationChannelSpec, SecretKey, SlackChannel, WebhookChannel,
@@ -34,8 +34,8 @@ pub use channel::{
 pub use definition::{API_VERSION, GROUP, Kind, POLICY_KIND, VERSION};
 pub use detect::{Detect, Exception, ProcessPath, ProhibitedBinary};
 pub use event::{
-    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, OTHER_PATHS, Parent,
-    Process,
+    ContainerActionOutcome, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, HeldBack, OTHER_PATHS,
+    Parent, Process, RESUME_ANNOTATION,
 };
 pub use event_name::event_name;
 pub use node::{
@@ -47,5 +47,6 @@ pub use scope::{LabelSelector, Operator, Requirement, Scope};
 pub use status::{ContainerCounts, ContainerDriftPolicyStatus, NodeCounts, NodeProblem};
 pub use validate::{FieldError, policy_from_value, validate, validate_policy};
 pub use words::{
-    Backend, ChannelType, ContainerAction, Feature, MailTls, Reason, RulesSource, SelfTestResult, Severity, Verdict,
+    ActionResult, Backend, ChannelType, ContainerAction, Feature, HeldBackAction, MailTls, Reason, RulesSource,
+    SelfTestResult, Severity, Switch, Verdict,
 };

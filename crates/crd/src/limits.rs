@@ -50,6 +50,10 @@ pub const MAX_IMAGE: u64 = 1024;
 pub const MAX_VOLUME_KIND: u64 = 63;
 /// Characters of a sentence in a status: why something is as it is, and what to do.
 pub const MAX_MESSAGE: u64 = 1024;
+/// Entries in `DriftEvent.status.heldBack`.
+pub const MAX_HELD_BACK: u64 = 4;
+/// Entries in `DriftNode.status.switches`.
+pub const MAX_SWITCHES: u64 = 8;
 /// Characters of a version, a digest or a resource version.
 pub const MAX_VERSION: u64 = 128;
 /// Conditions of one object.

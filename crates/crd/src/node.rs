@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits, rules,
-    words::{Backend, RulesSource, SelfTestResult},
+    words::{Backend, RulesSource, SelfTestResult, Switch},
 };
 
 /// Nothing is asked of a node here: its rules are in its ConfigMap.
@@ -132,6 +132,12 @@ pub struct DriftNodeStatus {
     /// What became of violations that have no DriftEvent of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<NodeEvents>,
+
+    /// The switches that are on in the configuration of the node's agent: ignoreContainerActions, ignoreActions,
+    /// denyExecutionFromVolumes. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = limits::MAX_SWITCHES, "x-kubernetes-list-type" = "set"))]
+    pub switches: Vec<Switch>,
 
     /// What the node can do, for each thing that a policy can ask for. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -57,6 +57,65 @@ pub enum ContainerAction {
     Kill,
 }
 
+/// Whether a container action is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ActionResult {
+    /// It has begun: processes are being ended, or have their grace.
+    UnderWay,
+    /// It is done; a pause may be over since.
+    Done,
+    /// It was not done: see heldBack, or the outcome.
+    HeldBack,
+    /// It could not be done.
+    Failed,
+}
+
+/// What a switch can hold back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum HeldBackAction {
+    /// `actions.prevent`.
+    Prevent,
+    /// `actions.container: Pause`.
+    Pause,
+    /// `actions.container: Stop`.
+    Stop,
+    /// `actions.container: Kill`.
+    Kill,
+}
+
+/// A field of the agent's configuration that changes what policies do on its node, by its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Switch {
+    /// No container is killed, stopped or paused.
+    IgnoreContainerActions,
+    /// Nothing is done about a violation but to report it, prevention included.
+    IgnoreActions,
+    /// `detect.volumeBinaries` is on where a policy leaves it unset.
+    DenyExecutionFromVolumes,
+    /// Containers of these pods are neither killed nor stopped nor paused.
+    ProtectedPods,
+}
+
+impl Switch {
+    /// The field's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IgnoreContainerActions => "ignoreContainerActions",
+            Self::IgnoreActions => "ignoreActions",
+            Self::DenyExecutionFromVolumes => "denyExecutionFromVolumes",
+            Self::ProtectedPods => "protectedPods",
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Why a file violates a policy. Where several reasons hold, the first in this order is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Reason {
@@ -177,6 +236,8 @@ pub enum MailTls {
 
 words!(Severity { Info, Low, Medium, High });
 words!(ContainerAction { None, Pause, Stop, Kill });
+words!(ActionResult { UnderWay, Done, HeldBack, Failed });
+words!(HeldBackAction { Prevent, Pause, Stop, Kill });
 words!(Reason {
     NewBinary,
     ModifiedBinary,
@@ -221,6 +282,10 @@ mod tests {
         }
         spelt(Severity::ALL);
         spelt(ContainerAction::ALL);
+        spelt(ActionResult::ALL);
+        spelt(HeldBackAction::ALL);
+        use Switch::{DenyExecutionFromVolumes, IgnoreActions, IgnoreContainerActions, ProtectedPods};
+        spelt(&[DenyExecutionFromVolumes, IgnoreActions, IgnoreContainerActions, ProtectedPods]);
         spelt(Reason::ALL);
         spelt(Verdict::ALL);
         spelt(Backend::ALL);

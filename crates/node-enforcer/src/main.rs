@@ -14,10 +14,12 @@ use mooring_node_enforcer::agent::{
 use mooring_node_enforcer::canary;
 use mooring_node_enforcer::check::{self, BackendChoice, child};
 use mooring_node_enforcer::cluster;
+use mooring_node_enforcer::config::{ConfigurationRefused, Configured};
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
 use mooring_node_enforcer::explain::explain;
 use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
 use mooring_node_enforcer::policies::{self, LoadErrors};
+use mooring_node_enforcer::response;
 use mooring_policy::NodeDefaults;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -83,6 +85,14 @@ enum Command {
         /// How executions are refused.
         #[arg(long, value_enum, default_value = "Auto")]
         backend: BackendChoice,
+        /// What the agent must not do, whatever policies ask for: docs/reference/agent-configuration.md. Edits come into force at once.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Ends the pause of a container that a policy has paused. It needs no agent.
+    Resume {
+        /// The container's name, or the beginning of its id.
+        container: String,
     },
     /// Says what this kernel can do, from a self-test that runs a drifted file; exit status 0 only when it was refused.
     Check {
@@ -149,7 +159,9 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             eprintln!("mooring-enforcer: {error:#}");
-            let refused = error.is::<LoadErrors>() || matches!(error.downcast_ref(), Some(AgentError::Policies(_)));
+            let refused = error.is::<LoadErrors>()
+                || error.is::<ConfigurationRefused>()
+                || matches!(error.downcast_ref(), Some(AgentError::Policies(_)));
             ExitCode::from(if refused { BAD_INPUT } else { 1 })
         }
     }
@@ -157,17 +169,24 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { policies: Some(policies), output, pin_dir, unknown_containers, backend, .. } => {
+        Command::Run { policies: Some(policies), output, pin_dir, unknown_containers, backend, config, .. } => {
             let by_default = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
             let format = output.unwrap_or(by_default);
             let node = node()?;
             let source = Files::open(policies, node.clone())?;
+            let configured = config.as_deref().map_or_else(|| Ok(Configured::default()), Configured::begin)?;
             let options = Options { pin_dir, unknown_containers, backend, node };
             let signals = Signals::block().context("block signals")?;
-            run(options, signals, Box::new(source), Box::new(Printer { format }))?;
+            run(options, configured, signals, Box::new(source), Box::new(Printer { format }))?;
         }
-        Command::Run { place, pin_dir, unknown_containers, backend, .. } => {
-            run_in_cluster(place, pin_dir, unknown_containers, backend)?;
+        Command::Run { place, pin_dir, unknown_containers, backend, config, .. } => {
+            // Before the agent's thread leaves the container, in which the file is.
+            let configured = config.as_deref().map_or_else(Configured::default, Configured::begin_whatever);
+            run_in_cluster(place, pin_dir, unknown_containers, backend, configured)?;
+        }
+        Command::Resume { container } => {
+            cluster::host::enter()?;
+            println!("resumed: {}", response::resume(&container)?);
         }
         Command::Check { output, pin_dir } => return print_check(output, &pin_dir),
         Command::Ready { ready_file, pin_dir } => require_readiness(&ready_file, &pin_dir)?,
@@ -175,7 +194,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print_explanations(container.as_deref(), &policies, output)?;
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
-        Command::Release { pin_dir } => Pins::release(&pin_dir)?,
+        Command::Release { pin_dir } => {
+            Pins::release(&pin_dir)?;
+            // Nobody would end their pauses.
+            response::resume_all()?;
+        }
         Command::SelfTest { backend, pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
             let backend = backend.backends().next().context("self-test: no backend")?;
@@ -188,8 +211,14 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(options: Options, signals: Signals, source: Box<dyn Source>, sink: Box<dyn Sink>) -> Result<Ended, AgentError> {
-    match Agent::start(options, signals, source, sink)? {
+fn run(
+    options: Options,
+    configured: Configured,
+    signals: Signals,
+    source: Box<dyn Source>,
+    sink: Box<dyn Sink>,
+) -> Result<Ended, AgentError> {
+    match Agent::start(options, configured, signals, source, sink)? {
         Some(agent) => agent.run(),
         None => Ok(Ended::Asked),
     }
@@ -200,6 +229,7 @@ fn run_in_cluster(
     pin_dir: PathBuf,
     unknown_containers: UnknownContainers,
     backend: BackendChoice,
+    configured: Configured,
 ) -> anyhow::Result<()> {
     let Some(node) = place.node.filter(|name| !name.is_empty()) else {
         bail!("the node's name is not known: give --node, or set NODE_NAME from spec.nodeName in the pod");
@@ -224,7 +254,7 @@ fn run_in_cluster(
     // In a thread of its own: the first one stays in the container, because that is where `kubectl exec` and probes come to.
     let looped = thread::Builder::new().name("agent".to_owned()).spawn(move || -> anyhow::Result<Ended> {
         cluster::host::enter()?;
-        Ok(run(options, signals, Box::new(source), Box::new(sink))?)
+        Ok(run(options, configured, signals, Box::new(source), Box::new(sink))?)
     });
     let ended =
         looped.context("start the agent's thread")?.join().unwrap_or_else(|_| bail!("the agent's thread ended early"));

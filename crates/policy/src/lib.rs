@@ -18,7 +18,7 @@ pub mod rules;
 pub mod select;
 pub mod verdict;
 
-pub use action::strongest;
+pub use action::{Done, Response, Switches, is_due, strongest};
 pub use automaton::Automaton;
 pub use compile::{Compiled, Refusal, compile};
 pub use mask::{Slot, SlotMask};

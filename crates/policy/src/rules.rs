@@ -253,6 +253,27 @@ impl RuleSet {
     }
 }
 
+/// What the switches of a node's agent change ([`crate::action::Switches`]).
+impl RuleSet {
+    /// As if no policy prevented: what violates them is still told.
+    pub(crate) fn hold_back_prevention(&mut self) {
+        self.prevents = SlotMask::EMPTY;
+    }
+
+    /// Policies that leave `volumeBinaries` unset have it on.
+    pub(crate) fn detect_volume_binaries_by_default(&mut self) {
+        self.defaults.volume_binaries = true;
+        for policy in self.policies.iter_mut().filter(|policy| policy.spec.detect.volume_binaries.is_none()) {
+            policy.volume_binaries = true;
+            for usage in Use::ALL {
+                if policy.detects(usage, Class::VolumeBinary) {
+                    self.detects[usage.index()][Class::VolumeBinary.index()].insert(policy.slot);
+                }
+            }
+        }
+    }
+}
+
 /// The checked lists of one policy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyPaths {
@@ -271,7 +292,8 @@ impl PolicyPaths {
 
     /// The patterns among them.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
-        self.all().filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
+        self.all()
+            .filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
     }
 
     /// Every entry with what it is to the policy in this slot.

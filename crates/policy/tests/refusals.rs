@@ -37,14 +37,6 @@ fn fields_that_are_not_implemented_are_refused_by_name() {
             json!({"detect": {"exceptions": [{"path": "/a"}, {"path": "/b", "sha256": sha256}]}}),
             "spec.detect.exceptions[1].sha256: is not implemented in this version: leave it out; without it, whoever can write the path is excepted",
         ),
-        (
-            json!({"actions": {"container": "Kill"}}),
-            "spec.actions.container: is not implemented in this version: write None, or leave it out",
-        ),
-        (
-            json!({"actions": {"container": "Pause"}}),
-            "spec.actions.container: is not implemented in this version: write None, or leave it out",
-        ),
         (json!({"actions": {"capture": {}}}), "spec.actions.capture: is not implemented in this version: leave it out"),
         (
             json!({"actions": {"notify": ["x"]}}),
@@ -60,12 +52,13 @@ fn fields_that_are_not_implemented_are_refused_by_name() {
 
 #[test]
 fn everything_that_is_wrong_is_listed() {
-    let value = json!({"detect": {"driftedScripts": true, "prohibitedBinaries": [{"path": "nc"}]}, "actions": {"container": "Stop"}});
+    let value =
+        json!({"detect": {"driftedScripts": true, "prohibitedBinaries": [{"path": "nc"}]}, "actions": {"capture": {}}});
     let found = compiled(&[policy("bad", value)]);
     let fields: Vec<&str> = found.refused[0].errors.iter().map(|e| e.field.as_str()).collect();
     assert_eq!(
         fields,
-        ["spec.detect.driftedScripts", "spec.actions.container", "spec.detect.prohibitedBinaries[0].path"]
+        ["spec.detect.driftedScripts", "spec.actions.capture", "spec.detect.prohibitedBinaries[0].path"]
     );
 }
 
@@ -249,7 +242,8 @@ fn many_plain_patterns_fit() {
     let list = |policy_number: usize| -> Vec<Value> {
         (0..16).map(|i| json!({"path": format!("/opt/app-{policy_number}/{i}/**")})).collect()
     };
-    let policies: Vec<_> = (0..64).map(|i| policy(&format!("p{i}"), json!({"detect": {"exceptions": list(i)}}))).collect();
+    let policies: Vec<_> =
+        (0..64).map(|i| policy(&format!("p{i}"), json!({"detect": {"exceptions": list(i)}}))).collect();
     let found = compiled(&policies);
     assert_eq!((refusals(&found).len(), found.rules.patterns().len()), (0, 1024));
 }

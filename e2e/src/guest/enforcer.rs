@@ -161,6 +161,11 @@ impl Enforcer {
             .ok_or_else(|| HarnessError::Wrong(format!("no {line} in its status")))
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, what: Signal) -> Result<()> {
         signal(&self.child, what)

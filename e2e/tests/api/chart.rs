@@ -20,12 +20,15 @@ const OPTIONS: [&str; 7] = [
 ];
 
 /// Values that change objects, all of them at once: whatever the schema lets through, the API server must take.
-const VALUES: [&str; 22] = [
+const VALUES: [&str; 25] = [
     "images.registry=registry.example.com:5000/mirror/mooring/",
     "images.tag=v1",
     "images.pullPolicy=Always",
     "images.pullSecrets={one,two}",
     "agent.unknownContainers=Allow",
+    "agent.config.ignoreActions=true",
+    "agent.config.protectedPods[0].name=etcd-*",
+    "agent.config.protectedPods[0].static=true",
     "agent.maxSurge=1",
     "agent.priorityClassName=high",
     "agent.nodeSelector.pool=general",
@@ -111,6 +114,9 @@ fn bad_values_are_refused_by_name() {
     for (value, place, said) in [
         ("metrics.podMonitors=true", "at '/metrics'", "additional properties 'podMonitors' not allowed"),
         ("agents.maxSurge=1", "at ''", "additional properties 'agents' not allowed"),
+        ("agent.config.ignoreAction=true", "at '/agent/config'", "additional properties 'ignoreAction' not allowed"),
+        ("agent.config.ignoreActions=yes", "at '/agent/config/ignoreActions'", "got string, want boolean"),
+        ("agent.config.protectedPods[0].nam=x", "at '/agent/config/protectedPods/0'", "additional properties 'nam'"),
         ("agent.maxSurge=0", "at '/agent/maxSurge'", "minimum: got 0, want 1"),
         ("agent.maxSurge=0%", "at '/agent/maxSurge'", "does not match pattern"),
         ("agent.unknownContainers=deny", "at '/agent/unknownContainers'", "value must be one of 'DenyDrift', 'Allow'"),

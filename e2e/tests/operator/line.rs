@@ -155,9 +155,9 @@ fn what_is_refused_stops_no_other_and_what_was_good_stays() {
     eventually("the Event", || rig.told("ContainerDriftPolicy", "bad").contains(&"Refused".to_owned()));
 
     // An edit that cannot be compiled: the wording before it stays in force, and so it is after a new start.
-    rig.policy("good", json!({"actions": {"prevent": true, "container": "Kill"}}));
+    rig.policy("good", json!({"actions": {"prevent": true, "capture": {}}}));
     let why = rig.await_condition("good", "Accepted", "False", "Refused");
-    assert!(why.contains("spec.actions.container") && why.contains("stays in force on 1 nodes"), "{why}");
+    assert!(why.contains("spec.actions.capture") && why.contains("stays in force on 1 nodes"), "{why}");
     assert!(!rig.await_policies("n1", &["good"]).policies[0].spec.actions.prevent);
     drop(operator);
     let again = rig.operator("two", &[]);

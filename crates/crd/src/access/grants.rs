@@ -52,7 +52,7 @@ pub const GRANTS: &[Grant] = &[
     Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Enforcer, CORE, "configmaps", &["get", "watch"], "its own node's rules, by name") },
     cluster(Enforcer, GROUP, "driftnodes", &["get", "create", "patch"], "its own DriftNode (admission); patch gives it to a Node that was made anew"),
     cluster(Enforcer, GROUP, "driftnodes/status", &["update"], "its own DriftNode (admission)"),
-    cluster(Enforcer, GROUP, "driftevents", &["get", "create", "patch"], "what happened on its own node (admission); get adds to the count of an earlier life"),
+    cluster(Enforcer, GROUP, "driftevents", &["get", "list", "create", "patch"], "what happened on its own node (admission); get adds to the count of an earlier life, list finds whether somebody resumes a paused container"),
     cluster(Enforcer, EVENTS, "events", &["create", "patch"], "what people should know, for its own node (admission)"),
 
     cluster(Operator, GROUP, "containerdriftpolicies", &["list", "watch"], "the policies"),

@@ -322,3 +322,23 @@ pub(crate) fn capture() -> Value {
         "must record something: write at least one second in secondsBefore or secondsAfter",
     )])
 }
+
+/// `actions.pauseTimeout`: at most some 27 hours, 6 days, 4 days.
+pub(crate) fn pause_timeout(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 6,
+        "x-kubernetes-validations": [rule(
+            "self.matches('^([1-9][0-9]{0,4}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h)$')",
+            "must be a number and a unit: write 1s to 99999s, 1m to 9999m or 1h to 99h, as in 10m",
+        )],
+    })
+}
+
+/// Rules over the fields of `actions`.
+pub(crate) fn actions() -> Value {
+    json!([rule(
+        "!has(self.pauseTimeout) || (has(self.container) && self.container == 'Pause')",
+        "pauseTimeout must be given with container: Pause only: remove it, or write container: Pause",
+    )])
+}

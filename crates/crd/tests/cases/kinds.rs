@@ -21,7 +21,8 @@ pub fn event() -> Value {
         },
         "status": {
             "count": 412, "firstSeen": "2026-01-31T12:00:00.000000Z", "lastSeen": "2026-01-31T12:00:03.000001Z",
-            "containerAction": {"action": "Kill", "outcome": "killed"}, "captureRef": "captures/1.scap",
+            "containerAction": {"action": "Kill", "result": "Done", "outcome": "killed", "durationMilliseconds": 12},
+            "heldBack": [{"what": "Prevent", "by": "ignoreActions"}], "captureRef": "captures/1.scap",
         },
     })
 }
@@ -42,6 +43,7 @@ pub fn node() -> Value {
             "applied": {"revision": 7, "digest": "0".repeat(64), "resourceVersion": "123", "source": "ConfigMap"},
             "containers": {"seen": 30, "matched": 24, "protected": 24, "unprotectable": 0, "summary": "24/24"},
             "events": {"lost": 0, "suppressed": 3},
+            "switches": ["ignoreActions", "denyExecutionFromVolumes"],
             "features": [
                 {"name": "Prevent", "supported": true},
                 {"name": "DriftedScripts", "supported": false, "message": "not implemented yet"},
@@ -120,6 +122,12 @@ pub(super) fn refused_events() -> Vec<Case> {
         case(without("/status/count"), "status.count", "is missing"),
         case(with("/status/firstSeen", json!("2026-01-31T13:00:00+00:00")), "status", "firstSeen must not be after lastSeen"),
         case(with("/status/containerAction/action", json!("Restart")), "status.containerAction.action", "write one of"),
+        case(with("/status/containerAction/result", json!("Maybe")), "status.containerAction.result", "write one of"),
+        case(without("/status/containerAction/result"), "status.containerAction.result", "is missing"),
+        case(with("/status/containerAction/durationMilliseconds", json!(-1)), "status.containerAction.durationMilliseconds", "is out of range"),
+        case(with("/status/heldBack/0/by", json!("ignoreAll")), "status.heldBack[0].by", "write one of"),
+        case(with("/status/heldBack/0/what", json!("Notify")), "status.heldBack[0].what", "write one of"),
+        case(with("/status/heldBack", (0..5).map(|_| json!({"what": "Kill", "by": "ignoreActions"})).collect()), "status.heldBack", "has 5 entries"),
         case(with("/status/containerAction/outcome", json!("x".repeat(1025))), "status.containerAction.outcome", "characters: at most 1024"),
     ]
 }
@@ -141,6 +149,8 @@ pub(super) fn refused_nodes() -> Vec<Case> {
         case(with("/status/policies", figures(65)), "status.policies", "has 65 entries"),
         case(with("/status/policies", json!([{"name": "a", "matched": 0, "protected": 0, "violations": 0}, {"name": "a", "matched": 0, "protected": 0, "violations": 0}])), "status.policies[1]", "is already in the list"),
         case(with("/status/policies/0/name", json!("A")), "status.policies[0].name", "must be the name of a ContainerDriftPolicy"),
+        case(with("/status/switches", json!(["ignoreAll"])), "status.switches[0]", "write one of"),
+        case(with("/status/switches", json!(["ignoreActions", "ignoreActions"])), "status.switches[1]", "is already in the list"),
         case(with("/status/features", features(33)), "status.features", "has 33 entries"),
         case(with("/status/features/0/name", json!("two words")), "status.features[0].name", "must be a word"),
         case(with("/status/released", json!("no")), "status.released", "must be a boolean, not a string"),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mooring_crd::{AppliedRules, Backend, SelfTest};
-use mooring_policy::{Refusal, RuleSet, SlotMask};
+use mooring_crd::{AppliedRules, Backend, ContainerAction, SelfTest, Switch};
+use mooring_policy::{Refusal, RuleSet, SlotMask, SlotPolicy, Switches};
 
 /// The node's state as the agent's loop knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +34,10 @@ pub struct Facts {
     pub suppressed: u64,
     /// What is wrong, each with what to do.
     pub problems: Vec<String>,
+    /// The switches that are on.
+    pub switches: Vec<Switch>,
+    /// Why the agent's newest configuration is not in force.
+    pub configuration: Option<String>,
 }
 
 /// What one policy does here.
@@ -49,6 +53,8 @@ pub struct PolicyFacts {
     pub violations: u64,
     /// Why it is not honoured here.
     pub problem: Option<String>,
+    /// What of it a switch holds back.
+    pub held_back: Option<String>,
 }
 
 impl Facts {
@@ -79,6 +85,14 @@ impl Facts {
         }
     }
 
+    /// Adds what is held back of policies that ask for it; after [`Facts::count`], of the same rules.
+    pub(super) fn add_switches(&mut self, switches: Switches, rules: &RuleSet) {
+        self.switches = switches.on().collect();
+        for (facts, policy) in self.policies.iter_mut().zip(rules.policies()) {
+            facts.held_back = held_back(switches, policy);
+        }
+    }
+
     /// Adds policies that this node refuses.
     pub(super) fn add_refused(&mut self, refused: &[Refusal]) {
         self.policies.extend(refused.iter().map(|refusal| PolicyFacts {
@@ -94,4 +108,18 @@ impl Facts {
             policy.violations = violations.get(&policy.name).copied().unwrap_or_default();
         }
     }
+}
+
+fn held_back(switches: Switches, policy: &SlotPolicy) -> Option<String> {
+    let actions = &policy.spec.actions;
+    let prevention =
+        (switches.ignore_actions && actions.prevent).then_some((Switch::IgnoreActions, "prevention".to_owned()));
+    let by = switches.holds_back_container_actions().filter(|_| actions.container != ContainerAction::None);
+    let action = by.map(|by| (by, actions.container.to_string()));
+    let held: Vec<String> = prevention
+        .into_iter()
+        .chain(action)
+        .map(|(switch, what)| format!("its {what} is held back by {switch} in the agent's configuration"))
+        .collect();
+    (!held.is_empty()).then(|| held.join("; "))
 }

@@ -1,11 +1,11 @@
 //! From the kernel's records to events. Nothing here changes a verdict.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_crd::OTHER_PATHS;
+use mooring_crd::{ActionResult, DriftEvent, HeldBackAction, OTHER_PATHS};
 use mooring_policy::{Class, RuleSet, SlotMask, Use};
 
 use super::facts::Facts;
@@ -14,7 +14,8 @@ use super::roster::Roster;
 use super::sink::Sink;
 use crate::containers::Container;
 use crate::kernel::{Counters, Kernel, KernelError, Record};
-use crate::report::{Aggregator, Timestamp, Violation};
+use crate::report::{Aggregator, Quoted, Timestamp, Violation};
+use crate::response::{Responder, since_start};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -52,6 +53,9 @@ pub(super) struct Reporter {
     told: (LeftOut, Option<Instant>),
     /// The programs kill what they cannot refuse.
     kills: bool,
+    responder: Responder,
+    /// Ids of containers that are paused, as the sink knows them.
+    paused: BTreeSet<String>,
 }
 
 impl Reporter {
@@ -60,7 +64,7 @@ impl Reporter {
         self.sink
     }
 
-    pub(super) fn new(node: String, sink: Box<dyn Sink>, kills: bool) -> Self {
+    pub(super) fn new(node: String, sink: Box<dyn Sink>, kills: bool, responder: Responder) -> Self {
         Self {
             aggregator: Aggregator::new(node, sink.limits()),
             sink,
@@ -73,6 +77,40 @@ impl Reporter {
             left_out: LeftOut::default(),
             told: (LeftOut::default(), None),
             kills,
+            responder,
+            paused: BTreeSet::new(),
+        }
+    }
+
+    /// What acts on containers.
+    pub(super) fn responder(&mut self) -> &mut Responder {
+        &mut self.responder
+    }
+
+    /// Goes on with what was begun, and tells what has become of it.
+    pub(super) fn respond(&mut self) {
+        self.responder.turn(since_start());
+        self.tell_outcomes();
+    }
+
+    /// In how many milliseconds [`Reporter::respond`] has something to do.
+    pub(super) fn next_response(&self) -> Option<u16> {
+        let now = since_start();
+        let pause = self.responder.next_due(now)?.saturating_sub(now);
+        u16::try_from(pause.as_millis() + 1).ok()
+    }
+
+    fn tell_outcomes(&mut self) {
+        for told in self.responder.take_told() {
+            let events = self.aggregator.acted(&told.container.id, &told.outcome, self.epoch.elapsed());
+            let is_told = events.is_some();
+            self.sink.take(events.unwrap_or_default());
+            self.sink.acted(&told, is_told);
+        }
+        let paused: BTreeSet<String> = self.responder.paused().map(|container| container.id.clone()).collect();
+        if paused != self.paused {
+            self.sink.paused(self.responder.paused().cloned().collect());
+            self.paused = paused;
         }
     }
 
@@ -115,6 +153,8 @@ impl Reporter {
 
     /// A container is gone: its last counts are told.
     pub(super) fn forget(&mut self, container: &Container) {
+        self.responder.released(container.cgroup_id, since_start());
+        self.tell_outcomes();
         let last = self.aggregator.forget(&container.id, self.epoch.elapsed());
         self.sink.take(last);
     }
@@ -202,13 +242,33 @@ impl Reporter {
         let mut record = counted.record;
         // A lost one does not say.
         record.killed |= record.denied.is_none() && self.kills;
-        let Some(violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
-        for policy in violation.judgement().violating.slots().filter_map(|slot| rules.policy(slot)) {
+        let Some(mut violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
+        let violating = violation.judgement().violating;
+        // First: each moment that it is told sooner is one that the container has longer.
+        violation.answer = self.responder.violated(&known.container, rules.response(violating), since_start());
+        for policy in violating.slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));
         }
         let events = self.aggregator.record(&violation, &rules, self.epoch.elapsed());
+        events.iter().for_each(say_held_back);
         self.sink.take(events);
+        self.tell_outcomes();
+    }
+}
+
+/// Each thing that was not done, with what, why and which switch; as often as its event is told anew.
+fn say_held_back(event: &DriftEvent) {
+    let Some(status) = &event.status else { return };
+    let (spec, path) = (&event.spec, Quoted(event.spec.path.as_bytes()));
+    let place = || format!("{} in container {} ({}), policy {}", path, spec.container, spec.container_id, spec.policy);
+    for held in &status.held_back {
+        eprintln!("held back: {} for {}: {} is set in the agent's configuration", held.what, place(), held.by);
+    }
+    // Its own container is held back by no switch.
+    let own = status.container_action.as_ref().filter(|done| done.result == ActionResult::HeldBack);
+    if let Some(done) = own.filter(|_| !status.held_back.iter().any(|held| held.what != HeldBackAction::Prevent)) {
+        eprintln!("held back: {} for {}: {}", done.action, place(), done.outcome);
     }
 }
 
@@ -239,5 +299,6 @@ pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rule
         comm: record.comm,
         parent_comm: record.parent_comm,
         argv: record.arguments,
+        answer: None,
     })
 }

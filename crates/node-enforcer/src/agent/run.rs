@@ -13,6 +13,7 @@ use mooring_crd::{Backend, SelfTest};
 use mooring_policy::RuleSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+mod configure;
 mod containers;
 mod force;
 
@@ -29,9 +30,12 @@ use super::sink::Sink;
 use super::source::{Rules, Source};
 use super::start::{First, Loaded, first_rules, load_best};
 use crate::check::{self, BackendChoice};
+use crate::config::Configured;
+use crate::containers::FinderConfig;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, Lifecycle, Record};
 use crate::policies::{LoadErrors, WatchError};
+use crate::response::{Responder, since_start};
 
 /// How long the loop sleeps, in milliseconds: while something is half done, while counts are due, and at most.
 const SLEEP_BUSY: u16 = 20;
@@ -119,6 +123,7 @@ pub struct Agent {
     reporter: Reporter,
     proofs: Proofs,
     shortage: Shortage,
+    configured: Configured,
     self_test: SelfTest,
     backend: Backend,
     /// Why no better one is used.
@@ -141,6 +146,7 @@ impl Agent {
     /// Whatever was in force before stays in force.
     pub fn start(
         options: Options,
+        configured: Configured,
         signals: Signals,
         mut source: Box<dyn Source>,
         mut sink: Box<dyn Sink>,
@@ -167,7 +173,13 @@ impl Agent {
             revision: 0,
             roster: Roster::new(),
             path_numbers: PathNumbers::default(),
-            reporter: Reporter::new(options.node.clone(), sink, backend == Backend::Kill),
+            reporter: Reporter::new(
+                options.node.clone(),
+                sink,
+                backend == Backend::Kill,
+                Responder::new(FinderConfig::default().cgroups.mount),
+            ),
+            configured,
             proofs: Proofs::start(backend == Backend::Kill).map_err(system("start the comparing thread"))?,
             options,
             shortage: Shortage::none(),
@@ -179,6 +191,7 @@ impl Agent {
             told: None,
             looked_for_others: Instant::now(),
         };
+        agent.configure();
         // The self-test takes a while.
         let first = agent.source.changes().rules.unwrap_or(first);
         let found = agent.roster.scan();
@@ -225,6 +238,7 @@ impl Agent {
             for record in reported {
                 self.reporter.reported(record, &self.roster);
             }
+            self.reporter.respond();
             self.try_what_found_no_room();
             self.take_down_what_was_left();
             self.look_after_losses(&mut lost)?;
@@ -232,6 +246,7 @@ impl Agent {
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if !ends {
                 self.try_again();
+                self.look_at_configuration();
                 let changes = self.source.changes();
                 if changes.release {
                     drop(ring);
@@ -247,6 +262,8 @@ impl Agent {
     }
 
     fn release(mut self) -> Result<Ended, AgentError> {
+        self.reporter.responder().release(since_start());
+        self.reporter.respond();
         self.reporter.turn(&self.kernel, &self.roster, true)?;
         let Self { options, signals, mut source, reporter, kernel, .. } = self;
         let mut sink = reporter.into_sink();
@@ -268,6 +285,7 @@ impl Agent {
         let look = self.roster.next_look().map(|due| due.saturating_duration_since(Instant::now()));
         let look = look.and_then(|pause| u16::try_from(pause.as_millis() + 1).ok());
         let timeout = timeout.min(look.unwrap_or(timeout));
+        let timeout = self.reporter.next_response().map_or(timeout, |pause| pause.min(timeout));
         let maps = &self.kernel.skeleton().maps;
         let mut polled =
             [self.source.descriptor(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
@@ -317,11 +335,13 @@ impl Agent {
             backend_reason: self.backend_reason.clone(),
             self_test: Some(self.self_test.clone()),
             problems: self.failure.clone().into_iter().collect(),
+            configuration: self.configured.refused.clone(),
             ..Facts::default()
         };
         let containers = self.roster.all().filter(|(_, known)| !known.container.sandbox);
         let counted = containers.map(|(cgroup, known)| (known.member, self.shortage.has_room(cgroup)));
         facts.count(&self.rules, counted);
+        facts.add_switches(self.configured.in_force.switches, &self.rules);
         self.reporter.add_to(&mut facts);
         facts.add_refused(&self.given.refused);
         if told.is_none_or(|(told, _)| *told != facts) {

@@ -1,12 +1,15 @@
 //! Where the agent's events go: the other seam between a node on its own and one of a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_crd::DriftEvent;
 
 use super::facts::Facts;
 use super::output::{Format, print};
+use crate::containers::Container;
 use crate::report::Limits;
+use crate::response::Told;
 
 /// Takes events and the node's state. Nothing here waits for anyone.
 pub trait Sink {
@@ -18,6 +21,13 @@ pub trait Sink {
 
     /// What the node does, when it has changed.
     fn state(&mut self, facts: &Facts);
+
+    /// What was done to a container has another outcome now. `is_told`: the events that say what was done were given to
+    /// [`Sink::take`]; otherwise those that an earlier agent wrote have yet to be changed.
+    fn acted(&mut self, _told: &Told, _is_told: bool) {}
+
+    /// The containers that are paused, when they have changed: somebody may ask to resume one.
+    fn paused(&mut self, _paused: Vec<Arc<Container>>) {}
 }
 
 /// Standard output, for a node on its own.

@@ -47,6 +47,8 @@ pub struct Changes {
     pub pods: BTreeSet<String>,
     /// Names of namespaces whose labels are new.
     pub namespaces: BTreeSet<String>,
+    /// Ids of containers whose pause is to end.
+    pub resumed: BTreeSet<String>,
 }
 
 /// Gives rules, and what containers are surrounded by. Nothing here waits for anyone.

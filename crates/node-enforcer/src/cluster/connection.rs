@@ -14,7 +14,7 @@ use super::directory::Directory;
 use super::mailbox::{ClusterSink, ClusterSource, Mailbox};
 use super::pace::Backoff;
 use super::state::StateFolder;
-use super::{event_writer, follow, keep, node_writer, ready};
+use super::{event_writer, follow, keep, node_writer, outcomes, ready};
 use crate::agent::Facts;
 
 /// How long a request may take.
@@ -120,7 +120,8 @@ fn run(options: &Options, mailbox: &Mailbox, folder: StateFolder, kept: Option<S
             let client = client(options, mailbox).await;
             let following = async {
                 let rules = follow::rules(&client, mailbox, folder, for_keeping);
-                join3(rules, follow::pods(&client, mailbox), follow::namespaces(&client, mailbox)).await
+                let names = join(follow::pods(&client, mailbox), follow::namespaces(&client, mailbox));
+                join3(rules, names, outcomes::look_for_resumes(&client, mailbox)).await
             };
             let writing =
                 async { join(event_writer::write(&client, mailbox), node_writer::write(&client, mailbox)).await };

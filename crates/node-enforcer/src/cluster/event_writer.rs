@@ -1,5 +1,6 @@
 //! Writes `DriftEvents`, and Kubernetes Events on their pods.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
@@ -13,6 +14,7 @@ use super::connection::{said, within};
 use super::desk::{Desk, Job, Outcome};
 use super::mailbox::{EventName, Mailbox};
 use super::objects::{name_of, pod_event, series};
+use super::outcomes;
 
 /// How long it sleeps while nothing waits: somebody rings.
 const IDLE: Duration = Duration::from_hours(1);
@@ -26,8 +28,10 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
     let begun = Instant::now();
     let mut desk = Desk::new(mailbox.node());
     let mut told = desk.untold();
+    let mut outcomes = VecDeque::new();
     loop {
         let waited = desk.next_due(begun.elapsed()).map_or(IDLE, |due| due.saturating_sub(begun.elapsed()));
+        let waited = if outcomes.is_empty() { waited } else { waited.min(outcomes::AGAIN) };
         let rung = async { tokio::time::timeout(waited, mailbox.written.notified()).await.is_ok() };
         let ended = mailbox.ended();
         tokio::pin!(rung, ended);
@@ -40,6 +44,7 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
         if ends {
             desk.end();
         }
+        outcomes.extend(outgoing.acted);
         while let Some((name, job)) = desk.next(begun.elapsed()) {
             let outcome = perform(client, mailbox, &job).await;
             let is_written = outcome == Outcome::Done;
@@ -48,6 +53,7 @@ pub(super) async fn write(client: &Client, mailbox: &Mailbox) {
                 tell_pod(client, &mut desk, &job, begun.elapsed()).await;
             }
         }
+        outcomes::write(client, mailbox, &mut outcomes, ends).await;
         if desk.untold() != std::mem::replace(&mut told, desk.untold()) {
             mailbox.leave_untold(desk.untold());
         }

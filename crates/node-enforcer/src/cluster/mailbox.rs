@@ -1,7 +1,7 @@
 //! What the agent's loop and the thread that talks to the API server leave for each other. Both sides keep only the newest of what is
 //! the same, so neither can fill up however long the other is away, and no lock is held while anyone waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,7 @@ use super::directory::Directory;
 use crate::agent::{Changes, Facts, Rules, Sink, Source, Surroundings};
 use crate::containers::Container;
 use crate::report::Limits;
+use crate::response::Told;
 
 /// Events that wait to be written: more than can be live at once, since those of containers that are gone wait, too.
 const WAITING_MAX: usize = 512;
@@ -35,6 +36,7 @@ struct Incoming {
     rules: Option<Rules>,
     release: bool,
     directory: Directory,
+    resumed: BTreeSet<String>,
 }
 
 /// For the API server.
@@ -43,6 +45,8 @@ pub(super) struct Outgoing {
     pub(super) events: BTreeMap<EventName, DriftEvent>,
     /// Violations that found no room here.
     pub(super) lost: u64,
+    /// What has become of containers, and whether the events that say so are among those above.
+    pub(super) acted: Vec<(Told, bool)>,
 }
 
 /// Both sides.
@@ -57,6 +61,8 @@ pub(super) struct Mailbox {
     facts: watch::Sender<Facts>,
     untold: watch::Sender<Untold>,
     ends: watch::Sender<bool>,
+    /// The containers that are paused.
+    paused: watch::Sender<Vec<Arc<Container>>>,
     /// What is wrong on the API server's side, by what it is about.
     problems: watch::Sender<BTreeMap<&'static str, String>>,
 }
@@ -70,13 +76,14 @@ impl Mailbox {
     pub(super) fn new(node: String, directory: Directory) -> std::io::Result<Self> {
         Ok(Self {
             node,
-            incoming: Mutex::new(Incoming { rules: None, release: false, directory }),
+            incoming: Mutex::new(Incoming { rules: None, release: false, directory, resumed: BTreeSet::new() }),
             bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             outgoing: Mutex::default(),
             written: Notify::new(),
             facts: watch::Sender::default(),
             untold: watch::Sender::default(),
             ends: watch::Sender::default(),
+            paused: watch::Sender::default(),
             problems: watch::Sender::default(),
         })
     }
@@ -162,6 +169,16 @@ impl Mailbox {
         });
     }
 
+    pub(super) fn paused(&self) -> watch::Receiver<Vec<Arc<Container>>> {
+        self.paused.subscribe()
+    }
+
+    /// Somebody asks for the end of a container's pause.
+    pub(super) fn resume(&self, container_id: String) {
+        lock(&self.incoming).resumed.insert(container_id);
+        self.ring();
+    }
+
     pub(super) fn problems(&self) -> watch::Receiver<BTreeMap<&'static str, String>> {
         self.problems.subscribe()
     }
@@ -192,7 +209,8 @@ impl Source for ClusterSource {
         let mut incoming = lock(&self.0.incoming);
         let rules = incoming.rules.take();
         let (pods, namespaces) = incoming.directory.take_changed();
-        Changes { rules, release: incoming.release, refused: None, pods, namespaces }
+        let resumed = std::mem::take(&mut incoming.resumed);
+        Changes { rules, release: incoming.release, refused: None, pods, namespaces, resumed }
     }
 
     fn surroundings(&self, container: &Container) -> Surroundings {
@@ -239,5 +257,20 @@ impl Sink for ClusterSink {
 
     fn state(&mut self, facts: &Facts) {
         self.0.tell(facts.clone());
+    }
+
+    fn acted(&mut self, told: &Told, is_told: bool) {
+        let mut outgoing = lock(&self.0.outgoing);
+        // The newest count; a container has few outcomes in its life, a node few containers that have any.
+        if outgoing.acted.len() >= WAITING_MAX {
+            outgoing.acted.remove(0);
+        }
+        outgoing.acted.push((told.clone(), is_told));
+        drop(outgoing);
+        self.0.written.notify_one();
+    }
+
+    fn paused(&mut self, paused: Vec<Arc<Container>>) {
+        self.0.paused.send_replace(paused);
     }
 }

@@ -15,6 +15,7 @@ mod mailbox;
 mod node_status;
 mod node_writer;
 mod objects;
+mod outcomes;
 mod pace;
 mod presence;
 mod ready;

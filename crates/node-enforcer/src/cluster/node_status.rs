@@ -59,6 +59,7 @@ pub(super) fn status_of(
             lost: number(facts.lost.saturating_add(untold.lost)),
             suppressed: number(facts.suppressed.saturating_add(untold.suppressed)),
         }),
+        switches: facts.switches.clone(),
         features: features(works),
         policies: facts
             .policies
@@ -69,7 +70,11 @@ pub(super) fn status_of(
                 matched: number(policy.matched),
                 protected: number(policy.protected),
                 violations: number(policy.violations),
-                problem: policy.problem.as_deref().map(|problem| cut(problem, limits::MAX_MESSAGE)),
+                problem: policy
+                    .problem
+                    .as_deref()
+                    .or(policy.held_back.as_deref())
+                    .map(|problem| cut(problem, limits::MAX_MESSAGE)),
             })
             .collect(),
         released: facts.released,
@@ -96,6 +101,7 @@ pub(super) fn is_urgent(before: &DriftNodeStatus, after: &DriftNodeStatus) -> bo
         || before.released != after.released
         || before.backend != after.backend
         || before.self_test != after.self_test
+        || before.switches != after.switches
         || conditions(before) != conditions(after)
 }
 
@@ -140,6 +146,17 @@ fn problems_of(facts: &Facts, problems: &BTreeMap<&'static str, String>) -> Vec<
     let refused: Vec<&str> = facts.policies.iter().filter_map(|policy| policy.problem.as_deref()).collect();
     if !refused.is_empty() {
         all.push(("PoliciesRefused", refused.join("; ")));
+    }
+    if let Some(problem) = &facts.configuration {
+        all.push(("ConfigurationRefused", problem.clone()));
+    }
+    let held: Vec<String> = facts
+        .policies
+        .iter()
+        .filter_map(|policy| Some(format!("policy {}: {}", policy.name, policy.held_back.as_deref()?)))
+        .collect();
+    if !held.is_empty() {
+        all.push(("ActionsHeldBack", held.join("; ")));
     }
     let unprotected = facts.matched.saturating_sub(facts.protected);
     if unprotected > 0 {
@@ -204,7 +221,7 @@ fn features(works: bool) -> Vec<FeatureSupport> {
         (Feature::ProcessExceptions, true),
         (Feature::ProhibitedProcesses, true),
         (Feature::MetadataCopyUps, true),
-        (Feature::ContainerActions, false),
+        (Feature::ContainerActions, true),
         (Feature::Capture, false),
     ]
     .map(|(feature, exists)| FeatureSupport {

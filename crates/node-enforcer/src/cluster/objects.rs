@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use mooring_crd::access::Binary;
 use mooring_crd::{API_VERSION, DriftEvent};
 
-use crate::report::Quoted;
+use crate::report::{Quoted, Timestamp};
+use crate::response::Told;
 
 /// Bytes of a note, as the API says.
 const NOTE_MAX: usize = 1024;
@@ -30,15 +31,12 @@ pub(super) fn pod_event(event: &DriftEvent) -> Event {
         reason: Some(spec.reason.as_str().to_owned()),
         action: Some("Execute".to_owned()),
         note: Some(note(event)),
-        regarding: Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(spec.pod.name.clone()),
-            namespace: namespace.clone(),
-            uid: spec.pod.uid.clone(),
-            field_path: Some(format!("spec.containers{{{}}}", spec.container)),
-            ..ObjectReference::default()
-        }),
+        regarding: Some(pod_of(
+            namespace.as_deref().unwrap_or_default(),
+            &spec.pod.name,
+            spec.pod.uid.as_ref(),
+            &spec.container,
+        )),
         related: Some(ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
             kind: Some("DriftEvent".to_owned()),
@@ -49,6 +47,44 @@ pub(super) fn pod_event(event: &DriftEvent) -> Event {
         reporting_controller: Some(Binary::Enforcer.reporting_controller().to_owned()),
         reporting_instance: Some(spec.node.clone()),
         ..Event::default()
+    }
+}
+
+/// The Event of what has become of a container, on its pod.
+pub(super) fn outcome_event(told: &Told, reason: &str, node: &str) -> Event {
+    let container = &told.container;
+    let now = Timestamp::now();
+    // As client-go names Events, by the moment, which makes them differ; a name has room for so much.
+    let name = format!("{}.{:x}", cut(&container.pod, 200), now.as_nanosecond());
+    let took = told.outcome.duration_milliseconds.map_or_else(String::new, |took| format!(" ({took} ms)"));
+    let note = format!("{} of container {}: {}{took}", told.outcome.action, container.name, told.outcome.outcome);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(container.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        type_: Some(if reason == "ContainerResumed" { "Normal" } else { "Warning" }.to_owned()),
+        reason: Some(reason.to_owned()),
+        action: Some(told.outcome.action.as_str().to_owned()),
+        note: Some(cut(&note, NOTE_MAX).to_owned()),
+        regarding: Some(pod_of(&container.namespace, &container.pod, container.pod_uid.as_ref(), &container.name)),
+        reporting_controller: Some(Binary::Enforcer.reporting_controller().to_owned()),
+        reporting_instance: Some(node.to_owned()),
+        ..Event::default()
+    }
+}
+
+fn pod_of(namespace: &str, pod: &str, uid: Option<&String>, container: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(pod.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: uid.cloned(),
+        field_path: Some(format!("spec.containers{{{container}}}")),
+        ..ObjectReference::default()
     }
 }
 

@@ -19,7 +19,7 @@ const NODES_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 32;
 
 /// Parses a file's documents, empty ones left out; each with its number, from 1, or what is wrong with it.
-pub(super) fn parse<'a>(
+pub(crate) fn parse<'a>(
     file: &'a Path,
     text: &'a str,
 ) -> impl Iterator<Item = Result<(usize, Value), Vec<LoadError>>> + 'a {

@@ -4,7 +4,7 @@
 //! force. The rules for one object are `mooring-crd`'s, those between objects `mooring-policy`'s; here are only those of
 //! files.
 
-mod documents;
+pub(crate) mod documents;
 mod error;
 mod sources;
 mod strict;

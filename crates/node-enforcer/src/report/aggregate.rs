@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use mooring_crd::{DriftEvent, OTHER_PATHS, Verdict};
+use mooring_crd::{ContainerActionOutcome, DriftEvent, OTHER_PATHS, Verdict};
 use mooring_policy::RuleSet;
 
 use super::{EventKey, Violation, events_of};
@@ -84,6 +84,31 @@ impl Aggregator {
             }
         }
         tell
+    }
+
+    /// What was done to a container has another outcome now: gives its events that say what was, all to be told at once; None where none of
+    /// them is live.
+    pub fn acted(
+        &mut self,
+        container_id: &str,
+        outcome: &ContainerActionOutcome,
+        now: Duration,
+    ) -> Option<Vec<DriftEvent>> {
+        let mut tell = None;
+        for live in self.live.values_mut().filter(|live| live.event.spec.container_id == container_id) {
+            let Some(said) = live.event.status.as_mut().and_then(|status| status.container_action.as_mut()) else {
+                continue;
+            };
+            let tell = tell.get_or_insert_with(Vec::new);
+            if said != outcome {
+                *said = outcome.clone();
+                tell.push(live.tell(now));
+            }
+        }
+        tell.map(|mut tell| {
+            sort(&mut tell);
+            tell
+        })
     }
 
     /// The events whose new count is due to be told.
@@ -187,6 +212,14 @@ impl Live {
         // `first_seen` stays, also where the clock was set back: a sink tells an event's lives apart by it.
         if more.last_seen.0 > mine.last_seen.0 {
             mine.last_seen = more.last_seen;
+        }
+        let mut changed = changed;
+        if more.container_action.is_some() && more.container_action != mine.container_action {
+            mine.container_action = more.container_action;
+            changed = true;
+        }
+        if !more.held_back.is_empty() {
+            mine.held_back = more.held_back;
         }
         self.happened = now;
         self.untold = true;

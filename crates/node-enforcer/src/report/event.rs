@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mooring_crd::{
-    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, Verdict, event_name,
+    ContainerAction, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, HeldBack, HeldBackAction,
+    Parent, Process, Reason, Switch, Verdict, event_name,
 };
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
@@ -50,6 +51,7 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
             let policy = rules.policy(slot)?;
             let reason = judgement.reason(slot, violation.usage, violation.class)?;
             let key = key_of(violation, policy, reason);
+            let acts = policy.spec.actions.container != ContainerAction::None;
             let spec = DriftEventSpec {
                 policy: policy.name.clone(),
                 severity: policy.spec.severity,
@@ -73,12 +75,32 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
                 count: i64::try_from(violation.count.max(1)).unwrap_or(i64::MAX),
                 first_seen: MicroTime(violation.first_seen.min(violation.last_seen)),
                 last_seen: MicroTime(violation.last_seen.max(violation.first_seen)),
-                container_action: None,
+                container_action: acts
+                    .then(|| violation.answer.as_ref().map(|answer| answer.outcome.clone()))
+                    .flatten(),
+                held_back: held_back(violation, policy, rules),
                 capture_ref: None,
             });
             Some((key, event))
         })
         .collect()
+}
+
+/// What a policy asks for and a switch did not let happen.
+fn held_back(violation: &Violation, policy: &SlotPolicy, rules: &RuleSet) -> Vec<HeldBack> {
+    let prevention = rules.held_back().contains(policy.slot);
+    let prevention = prevention.then_some(HeldBack { what: HeldBackAction::Prevent, by: Switch::IgnoreActions });
+    let answer = violation.answer.as_ref().filter(|_| policy.spec.actions.container != ContainerAction::None);
+    let action = answer.and_then(|answer| {
+        let what = match answer.outcome.action {
+            ContainerAction::None => return None,
+            ContainerAction::Pause => HeldBackAction::Pause,
+            ContainerAction::Stop => HeldBackAction::Stop,
+            ContainerAction::Kill => HeldBackAction::Kill,
+        };
+        Some(HeldBack { what, by: answer.by? })
+    });
+    prevention.into_iter().chain(action).collect()
 }
 
 fn key_of(violation: &Violation, policy: &SlotPolicy, reason: Reason) -> EventKey {

@@ -35,6 +35,18 @@ pub fn write_text(out: &mut impl io::Write, event: &DriftEvent) -> io::Result<()
     if let Some(status) = &event.status {
         field("count", &status.count.to_string());
     }
+    if let Some(status) = &event.status {
+        if let Some(done) = &status.container_action {
+            field("action", &format!("{}:{}", done.action, done.result));
+            if let Some(took) = done.duration_milliseconds {
+                field("took", &format!("{took}ms"));
+            }
+            field("outcome", &quoted(&done.outcome));
+        }
+        for held in &status.held_back {
+            field("heldBack", &format!("{}:{}", held.what, held.by));
+        }
+    }
     if let Some(invoked) = &spec.invoked_as {
         field("invokedAs", &quoted(invoked));
     }

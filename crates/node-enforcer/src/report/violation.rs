@@ -6,6 +6,7 @@ use mooring_policy::{Class, Judgement, SlotMask, Use};
 
 use super::Timestamp;
 use crate::containers::Container;
+use crate::response::Answer;
 
 /// One or more uses of one file that violated policies, as one kernel record tells of them.
 ///
@@ -52,6 +53,8 @@ pub struct Violation {
     pub parent_comm: Vec<u8>,
     /// The arguments, each ended by a NUL as in `/proc/<pid>/cmdline`; empty where they could not be read.
     pub argv: Vec<u8>,
+    /// What was done to the container for it, where a policy asks for something.
+    pub answer: Option<Answer>,
 }
 
 impl Violation {

@@ -7,6 +7,7 @@ mod flood;
 mod judge;
 mod kernel_log;
 mod lifecycle;
+mod responses;
 mod room;
 mod runtimes;
 mod shapes;
@@ -92,6 +93,12 @@ const SUITES: &[Suite] = &[
         about: "more containers and links than the kernel's tables hold: said and counted, the rest stays in force",
         apart: false,
         kind: Kind::Tests(room::TESTS),
+    },
+    Suite {
+        name: "responses",
+        about: "containers are killed, stopped and paused, and the agent's switches hold that back",
+        apart: false,
+        kind: Kind::Tests(responses::TESTS),
     },
     Suite {
         name: "badinput",

@@ -28,15 +28,18 @@ impl Agent {
                 eprintln!("{path} is not prohibited by its link's name in container {}: {error}", container.id);
             }
         }
-        match self.kernel.enter(&known.container, member.bits(), known.started) {
+        let started = known.started;
+        let entered = self.kernel.enter(&container, member.bits(), started);
+        self.hold(cgroup);
+        match entered {
             Ok(()) => {
                 if self.shortage.no_longer(cgroup) {
-                    eprintln!("container {} is protected: there is room for it now", known.container.id);
+                    eprintln!("container {} is protected: there is room for it now", container.id);
                 }
             }
             Err(error) => {
                 if self.shortage.left_out(cgroup) {
-                    let (id, number) = (&known.container.id, self.shortage.unprotected());
+                    let (id, number) = (&container.id, self.shortage.unprotected());
                     eprintln!(
                         "container {id} is unprotected, as {number} now are: a node has room for {MAX_CONTAINERS} containers ({error})"
                     );

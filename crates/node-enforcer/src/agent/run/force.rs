@@ -25,6 +25,7 @@ impl Agent {
                     eprintln!("{error}");
                 }
                 self.given = rules;
+                self.resume(&changes.resumed);
                 return self.look_round(&changes.pods, &changes.namespaces);
             }
             self.bring(rules);
@@ -32,10 +33,11 @@ impl Agent {
         if let Some(why) = &changes.refused {
             self.say_refused(why);
         }
+        self.resume(&changes.resumed);
         self.look_round(&changes.pods, &changes.namespaces);
     }
 
-    fn bring(&mut self, rules: Rules) {
+    pub(super) fn bring(&mut self, rules: Rules) {
         let failed = self.bring_into_force(rules.clone()).err().map(|error| error.to_string());
         match &failed {
             None => self.say_enforcing(),
@@ -91,7 +93,7 @@ impl Agent {
     /// When it fails, what was in force stays so.
     pub(super) fn bring_into_force(&mut self, given: Rules) -> Result<(), KernelError> {
         let generation = (u64::from(self.kernel.instance()) << 32) | (self.revision + 1);
-        let mut rules = given.set.clone();
+        let mut rules = self.configured.in_force.switches.apply(given.set.clone());
         let mut left_out = BTreeSet::new();
         let mut masks: BTreeMap<u64, u64> = BTreeMap::new();
         for (cgroup, known) in self.roster.all_mut() {
@@ -129,6 +131,8 @@ impl Agent {
         self.rules = rules;
         self.shortage.aliases_left_out(left_out);
         self.revision += 1;
+        let all: Vec<u64> = self.roster.all().map(|(cgroup, _)| cgroup).collect();
+        all.into_iter().for_each(|cgroup| self.hold(cgroup));
         self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
         Ok(())
     }

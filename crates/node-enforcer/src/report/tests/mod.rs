@@ -76,6 +76,7 @@ pub(crate) fn violation(path: &[u8]) -> Violation {
         uid: 1000,
         comm: b"sh".to_vec(),
         parent_comm: b"sh".to_vec(),
+        answer: None,
         argv: b"/tmp/x\0-o\0pool\0".to_vec(),
     }
 }

@@ -1,0 +1,205 @@
+//! What is done to a container whose policies ask for it: Kill, Stop, Pause.
+//!
+//! It works on the container's cgroup, not through a runtime's socket, which the agent does not have. [`Responder`] is told of
+//! violations, asked again by the agent's loop as time goes on, and tells what has become of each container. Time is an argument: that since the
+//! machine's start, which goes on while no agent is there.
+
+mod cgroup;
+mod life;
+mod memory;
+mod protect;
+mod resume;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_crd::{ActionResult, ContainerAction, ContainerActionOutcome, Switch};
+use mooring_policy::{Response, Switches};
+use nix::time::{ClockId, clock_gettime};
+
+pub use cgroup::{Cgroup, CgroupError};
+pub use memory::Memory;
+pub use protect::{ProtectedPod, is_static};
+pub use resume::{ResumeError, resume, resume_all};
+
+use crate::containers::Container;
+use life::Life;
+
+/// The time since the machine's start, its sleep included.
+#[must_use]
+pub fn since_start() -> Duration {
+    // Every Linux since 2.6.39 has this clock.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What has become of a container since it was told last.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Which one.
+    pub container: Arc<Container>,
+    /// For its events.
+    pub outcome: ContainerActionOutcome,
+    /// For people who look at its pod: one word; nothing where it is no news.
+    pub reason: Option<&'static str>,
+}
+
+/// What the responder makes of a violation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// For its events.
+    pub outcome: ContainerActionOutcome,
+    /// The field of the configuration that held the action back.
+    pub by: Option<Switch>,
+}
+
+/// Does what policies ask for, once in each container's life.
+#[derive(Debug)]
+pub struct Responder {
+    mount: PathBuf,
+    switches: Switches,
+    protected: Vec<ProtectedPod>,
+    lives: BTreeMap<u64, Life>,
+    told: Vec<Told>,
+}
+
+impl Responder {
+    /// A responder to containers whose cgroups lie below `mount`.
+    #[must_use]
+    pub fn new(mount: PathBuf) -> Self {
+        Self { mount, switches: Switches::default(), protected: Vec::new(), lives: BTreeMap::new(), told: Vec::new() }
+    }
+
+    /// What holds it back from now on. What has begun goes on.
+    pub fn configure(&mut self, switches: Switches, protected: Vec<ProtectedPod>) {
+        self.switches = switches;
+        self.protected = protected;
+    }
+
+    /// A container is known, and policies that are for it may act on it (`acts`): its cgroup is held from now on. What an earlier agent has
+    /// begun goes on.
+    pub fn entered(&mut self, container: &Arc<Container>, acts: bool) {
+        if let Some(life) = self.lives.get_mut(&container.cgroup_id) {
+            life.container = Arc::clone(container);
+            return;
+        }
+        match Life::open(&self.mount, container) {
+            Ok(life) if acts || life.is_touched() => {
+                self.lives.insert(container.cgroup_id, life);
+            }
+            // Another try is made when there is something to do.
+            Ok(_) | Err(CgroupError::Gone) => {}
+            Err(error) if acts => eprintln!("container {}: {error}", container.id),
+            Err(_) => {}
+        }
+    }
+
+    /// A container's policies are violated, and ask for this together. None: for nothing.
+    pub fn violated(&mut self, container: &Arc<Container>, asked: Response, now: Duration) -> Option<Answer> {
+        let action = asked.action;
+        if action == ContainerAction::None {
+            return None;
+        }
+        if let Some((by, why)) = self.held_back(container) {
+            // What was done before the switch was turned on is told on.
+            if let Some(life) = self.lives.get(&container.cgroup_id).filter(|life| !life.is_due(action)) {
+                return Some(Answer { outcome: life.outcome(), by: None });
+            }
+            return Some(Answer { outcome: outcome(action, ActionResult::HeldBack, why, None), by });
+        }
+        let id = container.cgroup_id;
+        if !self.lives.contains_key(&id) {
+            match Life::open(&self.mount, container) {
+                Ok(life) => drop(self.lives.insert(id, life)),
+                Err(CgroupError::Gone) => {
+                    let gone = "the container had ended before".to_owned();
+                    return Some(Answer { outcome: outcome(action, ActionResult::Done, gone, None), by: None });
+                }
+                Err(error) => {
+                    let failed = outcome(action, ActionResult::Failed, error.to_string(), None);
+                    return Some(Answer { outcome: failed, by: None });
+                }
+            }
+        }
+        let life = self.lives.get_mut(&id)?;
+        if life.is_due(action) {
+            life.begin(action, asked.pause, now);
+            self.told.extend(life.take_told());
+        }
+        Some(Answer { outcome: life.outcome(), by: None })
+    }
+
+    /// The switch or the rule that keeps a container from being acted on, and how it is said.
+    fn held_back(&self, container: &Container) -> Option<(Option<Switch>, String)> {
+        if let Some(switch) = self.switches.holds_back_container_actions() {
+            return Some((Some(switch), format!("held back: {switch} is on in the agent's configuration")));
+        }
+        if protect::is_own(container) {
+            return Some((None, "held back: the agent runs in this container".to_owned()));
+        }
+        let protected = self.protected.iter().any(|pods| pods.covers(container));
+        protected.then(|| {
+            let switch = Switch::ProtectedPods;
+            (Some(switch), format!("held back: {switch} in the agent's configuration has this pod"))
+        })
+    }
+
+    /// Goes on with what has begun.
+    pub fn turn(&mut self, now: Duration) {
+        for life in self.lives.values_mut() {
+            life.turn(now);
+            self.told.extend(life.take_told());
+        }
+    }
+
+    /// Ends a container's pause: somebody asks for it.
+    pub fn resume(&mut self, container_id: &str, now: Duration) {
+        for life in self.lives.values_mut().filter(|life| life.container.id == container_id) {
+            life.resume("by an annotation on its DriftEvent", now);
+            self.told.extend(life.take_told());
+        }
+    }
+
+    /// A container's cgroup is gone.
+    pub fn released(&mut self, cgroup: u64, now: Duration) {
+        if let Some(mut life) = self.lives.remove(&cgroup) {
+            life.ended(now);
+            self.told.extend(life.take_told());
+        }
+    }
+
+    /// Mooring is being removed: nothing stays paused.
+    pub fn release(&mut self, now: Duration) {
+        for life in self.lives.values_mut() {
+            life.resume("because Mooring is being removed", now);
+            self.told.extend(life.take_told());
+        }
+    }
+
+    /// What has become of containers since this was asked last.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// When [`Responder::turn`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self, now: Duration) -> Option<Duration> {
+        self.lives.values().filter_map(|life| life.next_due(now)).min()
+    }
+
+    /// The containers that are paused.
+    pub fn paused(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.lives.values().filter(|life| life.is_paused()).map(|life| &life.container)
+    }
+}
+
+fn outcome(
+    action: ContainerAction,
+    result: ActionResult,
+    outcome: String,
+    took: Option<Duration>,
+) -> ContainerActionOutcome {
+    let milliseconds = |took: Duration| i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    ContainerActionOutcome { action, result, outcome, duration_milliseconds: took.map(milliseconds) }
+}
