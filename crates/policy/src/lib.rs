@@ -16,6 +16,7 @@ pub mod path;
 pub mod pattern;
 pub mod rules;
 pub mod select;
+pub mod support;
 pub mod verdict;
 
 pub use action::{Done, Response, Switches, is_due, strongest};
@@ -28,4 +29,5 @@ pub use path::{ListPath, ListPathError};
 pub use pattern::{ListEntry, Pattern};
 pub use rules::{NoRoom, PathMasks, RuleSet, SlotPolicy};
 pub use select::{Workload, select};
+pub use support::{shortcoming, unsupported};
 pub use verdict::{Attempt, Class, Judgement, Name, Program, Use, judge};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mooring_crd::{AppliedRules, Backend, ContainerAction, SelfTest, Switch};
-use mooring_policy::{Refusal, RuleSet, SlotMask, SlotPolicy, Switches};
+use mooring_crd::{AppliedRules, Backend, ContainerAction, Feature, SelfTest, Switch};
+use mooring_policy::{Refusal, RuleSet, SlotMask, SlotPolicy, Switches, unsupported};
 
 /// The node's state as the agent's loop knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +51,8 @@ pub struct PolicyFacts {
     pub protected: u64,
     /// Violations so far.
     pub violations: u64,
+    /// What it asks for and the backend cannot do in full.
+    pub unsupported: Vec<Feature>,
     /// Why it is not honoured here.
     pub problem: Option<String>,
     /// What of it a switch holds back.
@@ -69,7 +71,11 @@ impl Facts {
         self.policies = rules
             .policies()
             .iter()
-            .map(|policy| PolicyFacts { name: policy.name.clone(), ..PolicyFacts::default() })
+            .map(|policy| PolicyFacts {
+                name: policy.name.clone(),
+                unsupported: self.backend.map_or_else(Vec::new, |backend| unsupported(backend, policy)),
+                ..PolicyFacts::default()
+            })
             .collect();
         for (member, protected) in containers {
             self.seen += 1;

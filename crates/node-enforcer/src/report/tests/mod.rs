@@ -66,6 +66,7 @@ pub(crate) fn violation(path: &[u8]) -> Violation {
         prohibited: SlotMask::EMPTY,
         prohibited_process: SlotMask::EMPTY,
         denied: SlotMask::from_bits(0b10),
+        killed: false,
         class: Class::NewBinary,
         usage: Use::Execute,
         path: path.to_owned(),
