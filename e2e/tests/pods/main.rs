@@ -6,5 +6,6 @@ mod kinds;
 mod manifests;
 mod oracle;
 mod reboots;
+mod responses;
 mod rig;
 mod upgrades;

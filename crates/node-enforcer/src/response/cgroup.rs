@@ -260,3 +260,56 @@ fn walk(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::containers::scratch::Scratch;
+
+    fn folder(scratch: &Scratch) -> u64 {
+        let folder = scratch.path().join("pod/c");
+        fs::create_dir_all(&folder).unwrap();
+        for (file, text) in
+            [("cgroup.procs", "7\n0\n8\n"), ("cgroup.events", "populated 1\nfrozen 0\n"), ("cgroup.freeze", "0\n")]
+        {
+            fs::write(folder.join(file), text).unwrap();
+        }
+        fs::metadata(&folder).unwrap().ino()
+    }
+
+    #[test]
+    fn a_cgroup_with_another_id_is_not_opened() {
+        let scratch = Scratch::new();
+        let id = folder(&scratch);
+        assert!(Cgroup::open(scratch.path(), "/pod/c", id).unwrap().is_populated().unwrap());
+        for (path, id) in [("/pod/c", id + 1), ("/pod/d", id)] {
+            assert!(matches!(Cgroup::open(scratch.path(), path, id), Err(CgroupError::Gone)), "{path} {id}");
+        }
+        assert!(matches!(Cgroup::open(scratch.path(), "/", 1), Err(CgroupError::System { .. })), "the root");
+    }
+
+    #[test]
+    fn what_is_made_again_under_the_path_is_not_touched() {
+        let scratch = Scratch::new();
+        let held = Cgroup::open(scratch.path(), "/pod/c", folder(&scratch)).unwrap();
+        fs::remove_dir_all(scratch.path().join("pod/c")).unwrap();
+        folder(&scratch);
+        for done in [held.freeze(true), held.kill(), held.is_populated().map(drop)] {
+            assert!(matches!(done, Err(CgroupError::Gone)), "{done:?}");
+        }
+        assert_eq!(fs::read_to_string(scratch.path().join("pod/c/cgroup.freeze")).unwrap(), "0\n");
+        assert!(!scratch.path().join("pod/c/cgroup.kill").exists());
+    }
+
+    #[test]
+    fn processes_below_count_and_those_that_cannot_be_seen_do_not() {
+        let scratch = Scratch::new();
+        let held = Cgroup::open(scratch.path(), "/pod/c", folder(&scratch)).unwrap();
+        let below = scratch.path().join("pod/c/a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("cgroup.procs"), "9\n").unwrap();
+        assert_eq!(held.processes().unwrap(), [7, 8, 9]);
+    }
+}

@@ -174,3 +174,21 @@ fn words_of_any_length_fit() {
     facts.enforcing = false;
     status(&facts, &[], None);
 }
+
+#[test]
+fn what_is_held_back_is_said_of_the_node_and_of_the_policy() {
+    let mut facts = facts();
+    facts.switches = vec![mooring_crd::Switch::IgnoreActions];
+    let quiet = status(&facts, &[], None);
+    assert_eq!(quiet.switches, [mooring_crd::Switch::IgnoreActions]);
+    assert_eq!(told(&quiet)[1], ("Degraded", "False", "AllHonoured"), "no policy asks for what is held back");
+    facts.policies[0].held_back = Some("its prevention is held back by ignoreActions".to_owned());
+    let held = status(&facts, &[], Some(&quiet));
+    assert_eq!(told(&held)[..2], [("Ready", "False", "ActionsHeldBack"), ("Degraded", "True", "ActionsHeldBack")]);
+    assert!(held.conditions[1].message.contains("policy p: its prevention is held back"), "{held:?}");
+    assert_eq!(held.policies[0].problem.as_deref(), Some("its prevention is held back by ignoreActions"));
+    assert!(is_urgent(&quiet, &held));
+    facts.configuration = Some("/etc/mooring/config.yaml: x: is not a field".to_owned());
+    let refused = status(&facts, &[], None);
+    assert_eq!(told(&refused)[1], ("Degraded", "True", "ConfigurationRefused"));
+}

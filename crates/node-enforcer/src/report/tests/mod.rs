@@ -1,4 +1,5 @@
 mod aggregation;
+mod answers;
 mod events;
 mod writers;
 
