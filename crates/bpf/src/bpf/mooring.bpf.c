@@ -146,7 +146,13 @@ int mooring_exec(__u64 *ctx)
 	}
 	if (!decides(&tables) || (exec_is_prepared ? is_runtime(task, &subject) : comes_from_outside(task, &subject)))
 		return 0;
-	bprm = (struct linux_binprm *)(exec_is_prepared ? ctx[1] : ctx[2]);
+	if (exec_is_prepared) {
+		bprm = (struct linux_binprm *)ctx[1];
+		/* Or the compiler chooses the offset first, which the verifier does not take. */
+		barrier_var(bprm);
+	} else {
+		bprm = (struct linux_binprm *)ctx[2];
+	}
 	/* Of a script its interpreter; the script itself is closed by now. */
 	file = bprm->file;
 	{
