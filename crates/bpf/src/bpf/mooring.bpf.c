@@ -503,12 +503,15 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!it || !verdict || !decides(&tables))
 		return -1;
-	if (it->use >= USES || it->file_class >= CLASSES || it->caller_class >= CLASSES)
+	index = it->use * CLASSES + it->file_class;
+	/* As in verdict_of(). */
+	barrier_var(index);
+	if (it->use >= USES || it->file_class >= CLASSES || it->caller_class >= CLASSES || index >= USES * CLASSES)
 		return -1;
+	drift = it->member & tables.rules->detects[0][index];
 	scratch = claim_scratch(&slot);
 	if (!scratch)
 		return -1;
-	drift = it->member & tables.rules->detects[it->use][it->file_class];
 	by_caller = it->use == USE_EXECUTE && it->has_caller && process_lists_matter(tables.rules, it->member, drift);
 	scratch->request.member = it->member;
 	scratch->caller.excepted_process = 0;
