@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use mooring_crd::{ContainerDriftPolicySpec, ContainerDriftPolicyStatus, LabelSelector, ProhibitedBinary, Scope};
-use mooring_operator::content::{Content, Fragment, Fragments, check_room};
+use mooring_operator::content::{Content, Fragment, Fragments, NoRoom, check_room};
 use mooring_operator::fit::{Candidate, fit};
 use mooring_operator::index::{Index, Write};
 use mooring_operator::lease::{Decision, Lease, Seen, acts_until, decide};
@@ -59,7 +59,7 @@ fn content_is_byte_for_byte_what_the_policy_crate_writes() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Paths are so many and so long that all three limits are met.
+    /// Policies are so many and so long that slots and bytes run out.
     #[test]
     fn what_fits_stays_and_what_does_not_keeps_its_last_good(
         sizes in proptest::collection::vec((0_usize..200, any::<bool>(), any::<bool>()), 0..90),
@@ -104,6 +104,35 @@ proptest! {
         prop_assert_eq!(again.fragments.len(), after.fragments.len());
         prop_assert_eq!(again.refused, after.refused);
     }
+}
+
+fn refused_for(specs: Vec<ContainerDriftPolicySpec>) -> Vec<(usize, NoRoom)> {
+    let mut fragments = Fragments::default();
+    let candidates: Vec<_> = specs
+        .into_iter()
+        .enumerate()
+        .map(|(place, spec)| {
+            let wanted = fragments.of_entry(entry(&format!("p{place}"), spec), NodeDefaults::default()).unwrap();
+            Candidate { policy: place, wanted, last_good: None }
+        })
+        .collect();
+    let fit = fit(&candidates);
+    assert_eq!(fit.fragments.len() + fit.refused.len(), candidates.len());
+    fit.refused
+}
+
+#[test]
+fn more_paths_and_larger_patterns_than_a_node_takes_are_refused_and_the_others_stay() {
+    let listed = |paths: Vec<String>| {
+        let mut spec = ContainerDriftPolicySpec::default();
+        spec.detect.prohibited_binaries = paths.into_iter().map(|path| ProhibitedBinary { path }).collect();
+        spec
+    };
+    let short = |seed: usize| listed((0..9000).map(|n| format!("/{seed}/{n}")).collect());
+    assert_eq!(refused_for(vec![short(0), short(1), listed(vec!["/nc".into()]), short(0)]), [(1, NoRoom::Paths)]);
+    let patterns = |letters: std::ops::RangeInclusive<char>| listed(letters.map(|c| format!("/**/{c}/**/{c}{c}")).collect());
+    let specs = vec![patterns('a'..='g'), patterns('h'..='n'), listed(vec!["/opt/*".into()]), patterns('a'..='f')];
+    assert_eq!(refused_for(specs), [(1, NoRoom::Patterns)]);
 }
 
 fn policy_object(name: &str, generation: i64, spec: ContainerDriftPolicySpec) -> Change {

@@ -79,13 +79,11 @@ __noinline int judge_slowly(__u32 slot)
 	record = &scratch->record;
 	verdict = &scratch->verdict;
 	if (request->by_names) {
-		judge_by_names(slot, scratch, &tables, request->member, request->use, request->file_class, verdict);
+		judge_by_names(slot, request->half);
 		if (!violated(verdict))
 			return 0;
 	} else {
-		struct path_rule none = {};
-
-		verdict_of(tables.rules, request->member, request->use, request->file_class, &none, verdict);
+		verdict_of(tables.rules, request->member, request->use, request->file_class, 0, 0, 0, verdict);
 	}
 	/* Without lists the fast path has counted it. */
 	if (request->by_names) {
@@ -136,53 +134,58 @@ static __always_inline void fill_file(struct request *request, struct container 
 }
 
 /*
- * Finds out what the lists of processes say of the program that executes: the file that the current task's memory was made of,
- * which a child that was only forked shares. The slot's request says who asks.
+ * Makes the program that executes the slot's file: the file that the current task's memory was made of, which a child that was only
+ * forked shares. The request says who asks. Not 0: nobody knows it.
  */
-__noinline int ask_of_caller(__u32 slot)
+__noinline int find_caller(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
-	struct rules *rules;
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct target target = {};
 	struct subject subject = {};
 
-	if (!scratch)
+	if (!scratch || !inode)
 		return -1;
 	subject.cgroup = scratch->request.cgroup;
 	subject.container = bpf_map_lookup_elem(&containers, &subject.cgroup);
-	target.inode = BPF_CORE_READ(file, f_inode);
-	if (!subject.container || !target.inode) {
-		rules = rules_of(scratch->request.half);
-		scratch->caller.excepted_process = 0;
-		scratch->caller.prohibited_process = rules ? rules->prohibit_process_lists : ~0ULL;
-		return 0;
-	}
+	if (!subject.container)
+		return -1;
+	target.inode = inode;
 	target.dentry = BPF_CORE_READ(file, f_path.dentry);
 	target.mnt = BPF_CORE_READ(file, f_path.mnt);
-	target.number = BPF_CORE_READ(target.inode, i_ino);
-	target.dev = BPF_CORE_READ(target.inode, i_sb, s_dev);
-	target.links = BPF_CORE_READ(target.inode, i_nlink);
+	target.number = BPF_CORE_READ(inode, i_ino);
+	target.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	target.links = BPF_CORE_READ(inode, i_nlink);
 	classify(&subject, &target);
 	fill_file(&scratch->request, subject.container, &target);
+	return 0;
+}
+
+/* Finds out what the lists of processes say of the program that executes. */
+static __always_inline void ask_of_caller(__u32 slot, struct scratch *scratch, struct tables *tables)
+{
+	if (find_caller(slot)) {
+		scratch->caller.prohibited_process = tables->rules->prohibit_process_lists;
+		return;
+	}
 	name_path(slot);
 	name_lower(slot);
-	judge_caller(slot, scratch->request.half);
-	return 0;
+	judge_caller(slot, tables->half);
 }
 
 /*
  * True: refused. `invoked` is the name it was invoked with, or NULL. `early`: only what no list can change is decided, the
- * rest is left to the hook that comes later.
+ * rest is left to the hook that comes later. `runs_caller`: the current task's program is the one that executes; where it has become the
+ * new one already nobody knows it any more, and the lists of processes say nothing.
  */
 static __always_inline bool judge(struct tables *tables, struct subject *subject, struct target *target, __u32 use,
-				  const char *invoked, bool early)
+				  const char *invoked, bool early, bool runs_caller)
 {
 	struct rules *rules = tables->rules;
 	__u64 member = member_of(tables, subject);
 	struct verdict verdict = {};
-	struct path_rule lists = {};
 	struct scratch *scratch;
 	struct flood_key key;
 	__u64 drift, aggregated = 1;
@@ -196,7 +199,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	if (file_class >= CLASSES)
 		file_class = CLASS_FOREIGN_MOUNT;
 	drift = member & rules->detects[use][file_class];
-	by_caller = use == USE_EXECUTE && (subject->runs_caller || early) && process_lists_matter(rules, member, drift);
+	by_caller = use == USE_EXECUTE && runs_caller && process_lists_matter(rules, member, drift);
 	by_names = by_caller || lists_matter(rules, member, drift);
 	/* Which of the two uses an early open leads to is not certain: only what both refuse is refused there. */
 	if (early && (by_names || target->unproved || !(drift & rules->prevents & rules->detects[USE_MAP][file_class])))
@@ -205,7 +208,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 		return false;
 
 	if (!by_names) {
-		verdict_of(rules, member, use, file_class, &lists, &verdict);
+		verdict_of(rules, member, use, file_class, 0, 0, 0, &verdict);
 		fill_key(&key, subject->cgroup, target->number, target->dev, file_class, use, rules, &verdict);
 		counted = count_violation(&key, &aggregated);
 		if (!counted && !target->unproved)
@@ -213,11 +216,9 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	}
 	scratch = claim_scratch(&slot);
 	if (!scratch) {
-		if (by_names) {
-			lists.prohibited = rules->prohibit_lists;
-			lists.prohibited_process = by_caller ? rules->prohibit_process_lists : 0;
-			verdict_of(rules, member, use, file_class, &lists, &verdict);
-		}
+		if (by_names)
+			verdict_of(rules, member, use, file_class, 0, rules->prohibit_lists,
+				   by_caller ? rules->prohibit_process_lists : 0, &verdict);
 		return verdict.denied != 0;
 	}
 	scratch->request.cgroup = subject->cgroup;
@@ -226,7 +227,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	scratch->caller.excepted_process = 0;
 	scratch->caller.prohibited_process = 0;
 	if (by_caller) {
-		ask_of_caller(slot);
+		ask_of_caller(slot, scratch, tables);
 		/* The usual answer: nothing is said of this program, and nothing else is to be asked. */
 		if (!lists_matter(rules, member, drift) &&
 		    !((drift & ~scratch->caller.excepted_process) | (member & scratch->caller.prohibited_process))) {

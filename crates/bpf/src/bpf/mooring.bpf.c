@@ -75,8 +75,7 @@ SEC("lsm/bprm_check_security")
 int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
-	/* The new program's memory is not the task's own yet. */
-	struct subject subject = {.runs_caller = true};
+	struct subject subject = {};
 	struct tables tables = {};
 	struct file *file;
 	bool refused;
@@ -91,7 +90,8 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 	{
 		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 
-		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false);
+		/* The new program's memory is not the task's own yet. */
+		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false, true);
 	}
 	/* What a script opens next is a program, which comes by here itself. */
 	if (!refused && !(bprm->buf[0] == '#' && bprm->buf[1] == '!'))
@@ -199,8 +199,8 @@ static __always_inline bool open_for_execution(struct file *file)
 		return false;
 	noted = executing_of(task);
 	if (noted && noted->mm == (__u64)READ(task, mm))
-		return judge(&tables, &subject, &target, USE_MAP, NULL, false);
-	return judge(&tables, &subject, &target, USE_EXECUTE, NULL, true);
+		return judge(&tables, &subject, &target, USE_MAP, NULL, false, false);
+	return judge(&tables, &subject, &target, USE_EXECUTE, NULL, true, true);
 }
 
 SEC("lsm/file_open")
@@ -235,7 +235,7 @@ static __always_inline bool judge_mapping(struct target *target)
 	noted = executing_of(task);
 	if (noted && noted->inode == (__u64)target->inode && noted->mm != (__u64)READ(task, mm))
 		return 0;
-	return judge(&tables, &subject, target, USE_MAP, NULL, false);
+	return judge(&tables, &subject, target, USE_MAP, NULL, false, false);
 }
 
 static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
@@ -595,7 +595,6 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 	__u32 index = ctx->args[0];
 	struct verdict_case *it = bpf_map_lookup_elem(&verdict_cases, &index);
 	struct verdict *verdict = bpf_map_lookup_elem(&verdicts, &index);
-	struct path_rule none = {};
 	struct tables tables = {};
 	struct scratch *scratch;
 	bool by_caller;
@@ -604,12 +603,15 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!it || !verdict || !decides(&tables))
 		return -1;
-	if (it->use >= USES || it->file_class >= CLASSES || it->caller_class >= CLASSES)
+	index = it->use * CLASSES + it->file_class;
+	/* As in verdict_of(). */
+	barrier_var(index);
+	if (it->use >= USES || it->file_class >= CLASSES || it->caller_class >= CLASSES || index >= USES * CLASSES)
 		return -1;
+	drift = it->member & tables.rules->detects[0][index];
 	scratch = claim_scratch(&slot);
 	if (!scratch)
 		return -1;
-	drift = it->member & tables.rules->detects[it->use][it->file_class];
 	by_caller = it->use == USE_EXECUTE && it->has_caller && process_lists_matter(tables.rules, it->member, drift);
 	scratch->request.member = it->member;
 	scratch->caller.excepted_process = 0;
@@ -621,10 +623,13 @@ int mooring_verdict(struct bpf_raw_tracepoint_args *ctx)
 		judge_caller(slot, tables.half);
 	}
 	bpf_probe_read_kernel(scratch->names, sizeof(scratch->names), it->names);
+	scratch->request.use = it->use;
+	scratch->request.file_class = it->file_class;
 	if (by_caller || lists_matter(tables.rules, it->member, drift))
-		judge_by_names(slot, scratch, &tables, it->member, it->use, it->file_class, verdict);
+		judge_by_names(slot, tables.half);
 	else
-		verdict_of(tables.rules, it->member, it->use, it->file_class, &none, verdict);
+		verdict_of(tables.rules, it->member, it->use, it->file_class, 0, 0, 0, &scratch->verdict);
+	*verdict = scratch->verdict;
 	release_scratch(slot);
 	return 0;
 }

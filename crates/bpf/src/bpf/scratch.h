@@ -39,6 +39,7 @@ struct scratch {
 	struct request request;
 	struct walk walk;
 	struct verdict verdict;
+	struct path_rule said;   /* what the lists say of the names */
 	struct path_rule caller; /* what the lists of processes say of the program that executes */
 	__u64 lower_inode;
 	struct name names[NAMES];

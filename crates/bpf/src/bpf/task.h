@@ -61,8 +61,6 @@ static __always_inline __u64 value_of(const void *pointer)
 struct subject {
 	__u64 cgroup;
 	struct container *container;
-	bool
-	    runs_caller; /* the task's program is the one that executes: where it has become the new one, nobody knows it any more */
 };
 
 /* The topmost tracked cgroup above one that is too deep to be walked from, or 0. */

@@ -5,8 +5,8 @@
 
 #include "scratch.h"
 
-static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 use, __u32 file_class, struct path_rule *lists,
-				       struct verdict *verdict)
+static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 use, __u32 file_class, __u64 excepted,
+				       __u64 prohibited, __u64 prohibited_process, struct verdict *verdict)
 {
 	__u32 index = use * CLASSES + file_class;
 	/* What cannot be would be drift. */
@@ -16,9 +16,9 @@ static __always_inline void verdict_of(struct rules *rules, __u64 member, __u32 
 	barrier_var(index);
 	if (use < USES && file_class < CLASSES && index < USES * CLASSES)
 		detects = rules->detects[0][index];
-	verdict->drift = member & detects & ~(lists->excepted | lists->excepted_process);
-	verdict->prohibited = member & lists->prohibited;
-	verdict->prohibited_process = member & lists->prohibited_process;
+	verdict->drift = member & detects & ~excepted;
+	verdict->prohibited = member & prohibited;
+	verdict->prohibited_process = member & prohibited_process;
 	verdict->denied = (verdict->drift | verdict->prohibited | verdict->prohibited_process) & rules->prevents;
 }
 
@@ -59,6 +59,8 @@ __noinline int walk_patterns(__u32 slot, __u32 index, __u32 half)
 
 		if (at >= NAME_LEN || !state)
 			break;
+		/* The compiler knows that the mask below changes nothing; the verifier does not. */
+		barrier_var(at);
 		from = bpf_map_lookup_elem(patterns, &state);
 		if (!from)
 			return -1;
@@ -77,36 +79,46 @@ static __always_inline void add_rule(struct path_rule *said, struct path_rule *r
 }
 
 /*
- * What the lists say of one name. A name that could not be found out is in every list of
- * prohibited ones, and excepted by none.
+ * Adds what the lists say of one name to what is said in the scratch. A name that could not be found out is in every list of prohibited
+ * ones, and excepted by none.
  */
-static __always_inline void look_up_name(__u32 slot, struct scratch *scratch, struct tables *tables, void *paths, __u64 member,
-					 __u32 index, struct path_rule *said)
+__noinline int look_up_name(__u32 slot, __u32 index, __u32 half)
 {
-	struct name *name = &scratch->names[index];
-	struct rules *rules = tables->rules;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	void *paths = bpf_map_lookup_elem(&paths_tables, &half);
+	void *patterns = bpf_map_lookup_elem(&patterns_tables, &half);
+	struct rules *rules = rules_of(half);
+	struct pattern_state *end;
+	struct path_rule *rule;
+	struct name *name;
+	int state;
 
+	if (!scratch || !rules || index >= NAMES)
+		return -1;
+	name = &scratch->names[index];
 	if (name->state == NAME_PATH) {
-		struct path_rule *rule = paths ? bpf_map_lookup_elem(paths, &name->key) : NULL;
-
+		rule = paths ? bpf_map_lookup_elem(paths, &name->key) : NULL;
 		if (rule)
-			add_rule(said, rule);
-		if (member & rules->pattern_lists) {
-			int state = walk_patterns(slot, index, tables->half);
-			void *patterns = bpf_map_lookup_elem(&patterns_tables, &tables->half);
-			struct pattern_state *end = patterns && state >= 0 ? bpf_map_lookup_elem(patterns, &state) : NULL;
-
-			if (end) {
-				add_rule(said, &end->rule);
-			} else {
-				said->prohibited |= rules->prohibit_lists;
-				said->prohibited_process |= rules->prohibit_process_lists;
-			}
+			add_rule(&scratch->said, rule);
+		if (!(scratch->request.member & rules->pattern_lists))
+			return 0;
+		state = walk_patterns(slot, index, half);
+		end = patterns && state >= 0 ? bpf_map_lookup_elem(patterns, &state) : NULL;
+		if (end) {
+			add_rule(&scratch->said, &end->rule);
+			return 0;
 		}
-	} else if (name->state == NAME_UNRESOLVED) {
-		said->prohibited |= rules->prohibit_lists;
-		said->prohibited_process |= rules->prohibit_process_lists;
+	} else if (name->state != NAME_UNRESOLVED) {
+		return 0;
 	}
+	scratch->said.prohibited |= rules->prohibit_lists;
+	scratch->said.prohibited_process |= rules->prohibit_process_lists;
+	return 0;
+}
+
+static __always_inline void clear_said(struct scratch *scratch)
+{
+	__builtin_memset(&scratch->said, 0, sizeof(scratch->said));
 }
 
 /*
@@ -118,6 +130,7 @@ static __always_inline bool is_same_name(struct scratch *scratch, __u32 index, _
 	__u64 *one = (__u64 *)scratch->names[index].key.bytes, *other = (__u64 *)scratch->names[asked].key.bytes;
 	__u64 different = scratch->names[index].state ^ scratch->names[asked].state;
 
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < NAME_LEN / sizeof(__u64); i++)
 		different |= one[i] ^ other[i];
 	return !different;
@@ -130,56 +143,58 @@ static __always_inline bool is_same_name(struct scratch *scratch, __u32 index, _
 __noinline int judge_caller(__u32 slot, __u32 half)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct path_rule path = {}, lower = {};
-	struct tables tables = {.half = half};
-	void *paths = bpf_map_lookup_elem(&paths_tables, &half);
-	__u64 member;
+	bool in_image;
 
 	if (!scratch)
 		return -1;
-	scratch->caller.excepted = 0;
-	scratch->caller.prohibited = 0;
 	scratch->caller.excepted_process = 0;
 	scratch->caller.prohibited_process = 0;
-	tables.rules = rules_of(half);
 	/* A foreign mount's file is in no list by its path: whoever may mount could give it any. */
-	if (!tables.rules || scratch->request.file_class == CLASS_FOREIGN_MOUNT)
+	if (scratch->request.file_class == CLASS_FOREIGN_MOUNT)
 		return 0;
-	member = scratch->request.member;
-	look_up_name(slot, scratch, &tables, paths, member, NAME_INDEX_PATH, &path);
-	if (is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH))
-		lower = path;
-	else
-		look_up_name(slot, scratch, &tables, paths, member, NAME_INDEX_LOWER, &lower);
-	scratch->caller.prohibited_process = path.prohibited_process | lower.prohibited_process;
+	in_image = scratch->names[NAME_INDEX_LOWER].state != NAME_NONE;
+	clear_said(scratch);
+	look_up_name(slot, NAME_INDEX_PATH, half);
+	scratch->caller.prohibited_process = scratch->said.prohibited_process;
+	if (in_image && !is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH)) {
+		clear_said(scratch);
+		look_up_name(slot, NAME_INDEX_LOWER, half);
+		scratch->caller.prohibited_process |= scratch->said.prohibited_process;
+	}
 	if (scratch->request.file_class == CLASS_IMAGE)
-		scratch->caller.excepted_process =
-		    scratch->names[NAME_INDEX_LOWER].state == NAME_NONE ? path.excepted_process : lower.excepted_process;
+		scratch->caller.excepted_process = scratch->said.excepted_process;
 	return 0;
 }
 
-static __always_inline void judge_by_names(__u32 slot, struct scratch *scratch, struct tables *tables, __u64 member, __u32 use,
-					   __u32 file_class, struct verdict *verdict)
+/* What the lists say of the file of the request, beside what they say of who executes it. */
+__noinline int judge_by_names(__u32 slot, __u32 half)
 {
-	struct path_rule said = {}, others = {};
-	void *paths = bpf_map_lookup_elem(&paths_tables, &tables->half);
-	/* A foreign mount's file is in no list by its path: whoever may mount could give it any. */
-	bool foreign = file_class == CLASS_FOREIGN_MOUNT;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct rules *rules = rules_of(half);
+	__u64 excepted = 0;
+	bool foreign;
 
-	if (!foreign)
-		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_PATH, &said);
-	if (foreign || !is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH))
-		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_LOWER, &others);
-	if (use == USE_EXECUTE) {
-		if (foreign || !is_same_name(scratch, NAME_INDEX_INVOKED, NAME_INDEX_PATH))
-			look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_INVOKED, &others);
-		look_up_name(slot, scratch, tables, paths, member, NAME_INDEX_ALIAS, &others);
+	if (!scratch || !rules)
+		return -1;
+	clear_said(scratch);
+	/* A foreign mount's file is in no list by its path: whoever may mount could give it any. */
+	foreign = scratch->request.file_class == CLASS_FOREIGN_MOUNT;
+	if (!foreign) {
+		look_up_name(slot, NAME_INDEX_PATH, half);
+		excepted = scratch->said.excepted;
 	}
-	said.prohibited |= others.prohibited;
+	if (foreign || !is_same_name(scratch, NAME_INDEX_LOWER, NAME_INDEX_PATH))
+		look_up_name(slot, NAME_INDEX_LOWER, half);
+	if (scratch->request.use == USE_EXECUTE) {
+		if (foreign || !is_same_name(scratch, NAME_INDEX_INVOKED, NAME_INDEX_PATH))
+			look_up_name(slot, NAME_INDEX_INVOKED, half);
+		look_up_name(slot, NAME_INDEX_ALIAS, half);
+	}
 	/* What they say of this file as a process is of no concern here. */
-	said.excepted_process = scratch->caller.excepted_process;
-	said.prohibited_process = scratch->caller.prohibited_process;
-	verdict_of(tables->rules, member, use, file_class, &said, verdict);
+	verdict_of(rules, scratch->request.member, scratch->request.use, scratch->request.file_class,
+		   excepted | scratch->caller.excepted_process, scratch->said.prohibited, scratch->caller.prohibited_process,
+		   &scratch->verdict);
+	return 0;
 }
 
 #endif
