@@ -201,9 +201,9 @@ impl ConfigFile {
             return None;
         }
         self.seen = Some(stamp);
-        let read = self.read().map_err(|error| {
-            refused(format!("cannot be read: {error}; write it, if only with ignoreActions: false"))
-        });
+        let read = self
+            .read()
+            .map_err(|error| refused(format!("cannot be read: {error}; write it, if only with ignoreActions: false")));
         Some(read.and_then(|text| Configuration::parse(&text).map_err(refused)))
     }
 
@@ -330,7 +330,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_by_field_and_with_a_fix() {
         for (text, said) in [
-            ("ignoreAction: true", "ignoreAction: is not a field: remove it; the fields here are ignoreContainerActions, "),
+            (
+                "ignoreAction: true",
+                "ignoreAction: is not a field: remove it; the fields here are ignoreContainerActions, ",
+            ),
             ("ignoreActions: 'true'", "ignoreActions: must be a boolean: write true or false, without quotes"),
             ("ignoreActions: yes", "ignoreActions: must be a boolean"),
             ("ignoreActions: true\nignoreActions: false", "ignoreActions"),
@@ -342,7 +345,10 @@ mod tests {
             ("protectedPods: [{}]", "protectedPods[0]: must say something"),
             ("protectedPods: [{name: ''}]", "protectedPods[0].name: must be a name"),
             ("protectedPods: [{static: 1}]", "protectedPods[0].static: must be a boolean"),
-            ("protectedPods: [{nam: x}]", "protectedPods[0].nam: is not a field: remove it; the fields here are namespace"),
+            (
+                "protectedPods: [{nam: x}]",
+                "protectedPods[0].nam: is not a field: remove it; the fields here are namespace",
+            ),
         ] {
             let refused = Configuration::parse(text).unwrap_err();
             assert!(refused.contains(said), "{text}: {refused}");

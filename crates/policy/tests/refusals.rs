@@ -52,7 +52,8 @@ fn fields_that_are_not_implemented_are_refused_by_name() {
 
 #[test]
 fn everything_that_is_wrong_is_listed() {
-    let value = json!({"detect": {"driftedScripts": true, "prohibitedBinaries": [{"path": "nc"}]}, "actions": {"capture": {}}});
+    let value =
+        json!({"detect": {"driftedScripts": true, "prohibitedBinaries": [{"path": "nc"}]}, "actions": {"capture": {}}});
     let found = compiled(&[policy("bad", value)]);
     let fields: Vec<&str> = found.refused[0].errors.iter().map(|e| e.field.as_str()).collect();
     assert_eq!(

@@ -112,7 +112,8 @@ impl Facts {
 
 fn held_back(switches: Switches, policy: &SlotPolicy) -> Option<String> {
     let actions = &policy.spec.actions;
-    let prevention = (switches.ignore_actions && actions.prevent).then_some((Switch::IgnoreActions, "prevention".to_owned()));
+    let prevention =
+        (switches.ignore_actions && actions.prevent).then_some((Switch::IgnoreActions, "prevention".to_owned()));
     let by = switches.holds_back_container_actions().filter(|_| actions.container != ContainerAction::None);
     let action = by.map(|by| (by, actions.container.to_string()));
     let held: Vec<String> = prevention

@@ -173,11 +173,7 @@ impl Agent {
             revision: 0,
             roster: Roster::new(),
             path_numbers: PathNumbers::default(),
-            reporter: Reporter::new(
-                options.node.clone(),
-                sink,
-                Responder::new(FinderConfig::default().cgroup_mount),
-            ),
+            reporter: Reporter::new(options.node.clone(), sink, Responder::new(FinderConfig::default().cgroup_mount)),
             configured,
             proofs: Proofs::start().map_err(system("start the comparing thread"))?,
             options,

@@ -13,8 +13,8 @@ use serde_json::json;
 use super::connection::{said, within};
 use super::desk::{Desk, Job, Outcome};
 use super::mailbox::{EventName, Mailbox};
-use super::outcomes;
 use super::objects::{name_of, pod_event, series};
+use super::outcomes;
 
 /// How long it sleeps while nothing waits: somebody rings.
 const IDLE: Duration = Duration::from_hours(1);

@@ -69,12 +69,7 @@ pub(super) fn outcome_event(told: &Told, reason: &str, node: &str) -> Event {
         reason: Some(reason.to_owned()),
         action: Some(told.outcome.action.as_str().to_owned()),
         note: Some(cut(&note, NOTE_MAX).to_owned()),
-        regarding: Some(pod_of(
-            &container.namespace,
-            &container.pod,
-            container.pod_uid.as_ref(),
-            &container.name,
-        )),
+        regarding: Some(pod_of(&container.namespace, &container.pod, container.pod_uid.as_ref(), &container.name)),
         reporting_controller: Some(Binary::Enforcer.reporting_controller().to_owned()),
         reporting_instance: Some(node.to_owned()),
         ..Event::default()

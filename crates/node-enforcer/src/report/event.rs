@@ -2,8 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mooring_crd::{
-    ContainerAction, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, HeldBack, HeldBackAction, Parent,
-    Process, Reason, Switch, event_name,
+    ContainerAction, DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, HeldBack, HeldBackAction,
+    Parent, Process, Reason, Switch, event_name,
 };
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
@@ -73,7 +73,9 @@ pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(Eve
                 count: i64::try_from(violation.count.max(1)).unwrap_or(i64::MAX),
                 first_seen: MicroTime(violation.first_seen.min(violation.last_seen)),
                 last_seen: MicroTime(violation.last_seen.max(violation.first_seen)),
-                container_action: acts.then(|| violation.answer.as_ref().map(|answer| answer.outcome.clone())).flatten(),
+                container_action: acts
+                    .then(|| violation.answer.as_ref().map(|answer| answer.outcome.clone()))
+                    .flatten(),
                 held_back: held_back(violation, policy, rules),
                 capture_ref: None,
             });

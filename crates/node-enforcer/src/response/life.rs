@@ -236,7 +236,9 @@ impl Life {
         if now.saturating_sub(self.begun) > STUCK + GRACE && self.outcome.result == ActionResult::UnderWay {
             let action = if by_stop { ContainerAction::Stop } else { ContainerAction::Kill };
             let left = self.cgroup.processes()?.len();
-            let said = format!("{left} processes do not end: the kernel waits for something in each; see their stacks in /proc");
+            let said = format!(
+                "{left} processes do not end: the kernel waits for something in each; see their stacks in /proc"
+            );
             self.say(action, ActionResult::Failed, said, None, Some("ContainerActionFailed"));
         }
         Ok(())
@@ -294,9 +296,7 @@ impl Life {
             Memory::Killed { by_stop: true, .. } => {
                 (ContainerAction::Stop, "what had not ended after SIGTERM was killed", "ContainerStopped")
             }
-            Memory::Stopping { .. } => {
-                (ContainerAction::Stop, "every process ended after SIGTERM", "ContainerStopped")
-            }
+            Memory::Stopping { .. } => (ContainerAction::Stop, "every process ended after SIGTERM", "ContainerStopped"),
         };
         self.say(action, ActionResult::Done, said.to_owned(), Some(took), Some(reason));
     }

@@ -52,7 +52,8 @@ pub fn resume(wanted: &str) -> Result<String, ResumeError> {
         ));
     };
     if !paused.is_empty() {
-        let ids: Vec<&str> = paused.iter().map(|(container, _)| container.id.as_str()).chain([container.id.as_str()]).collect();
+        let ids: Vec<&str> =
+            paused.iter().map(|(container, _)| container.id.as_str()).chain([container.id.as_str()]).collect();
         return Err(ResumeError::Ambiguous { name: wanted.to_owned(), ids: ids.join(", ") });
     }
     go_on(&cgroup).map_err(|source| ResumeError::Cgroup { id: container.id.clone(), source })?;

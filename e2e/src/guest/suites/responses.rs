@@ -105,13 +105,14 @@ fn action(event: &Event) -> Value {
 
 fn awaited(enforcer: &Enforcer, mark: usize, id: &str, action_is: &str, result: &str, said: &str) -> Result<Value> {
     let limit = SOON + GRACE;
-    let event = enforcer.wait_for_event(mark, limit, &format!("of {action_is} {result} {said:?} of {id}"), |event| {
-        let done = action(event);
-        event.container == id
-            && done["action"] == action_is
-            && done["result"] == result
-            && done["outcome"].as_str().is_some_and(|text| text.contains(said))
-    })?;
+    let event =
+        enforcer.wait_for_event(mark, limit, &format!("of {action_is} {result} {said:?} of {id}"), |event| {
+            let done = action(event);
+            event.container == id
+                && done["action"] == action_is
+                && done["result"] == result
+                && done["outcome"].as_str().is_some_and(|text| text.contains(said))
+        })?;
     Ok(action(&event))
 }
 
@@ -131,7 +132,11 @@ fn kill(context: &Context) -> Result<()> {
         let begun = Instant::now();
         violate(&mut container, "x")?;
         let done = awaited(&enforcer, 0, id, "Kill", "Done", "every process was killed")?;
-        println!("# {id}: told after {} ms, done after {} ms", begun.elapsed().as_millis(), done["durationMilliseconds"]);
+        println!(
+            "# {id}: told after {} ms, done after {} ms",
+            begun.elapsed().as_millis(),
+            done["durationMilliseconds"]
+        );
         ensure(done["durationMilliseconds"].as_u64().is_some_and(|took| took < 5000), || format!("{done}"))?;
         thread::sleep(Duration::from_millis(300));
         ensure(is_empty(&folder), || format!("{} processes live on", processes(&folder)))?;
@@ -233,7 +238,8 @@ fn pause_and_resume(context: &Context) -> Result<()> {
         for round in 0..2 {
             let mark = enforcer.mark();
             violate(&mut container, &format!("x{round}"))?;
-            let done = awaited(&enforcer, mark, id, "Pause", "Done", "every process is paused until somebody resumes it")?;
+            let done =
+                awaited(&enforcer, mark, id, "Pause", "Done", "every process is paused until somebody resumes it")?;
             ensure(done["durationMilliseconds"].is_u64(), || format!("{done}"))?;
             stands_still(context, id, &folder)?;
             let ended = command(rig.binary, &["resume", id])?;
@@ -347,7 +353,9 @@ fn across_a_restart(context: &Context) -> Result<()> {
         if begun.elapsed() < Duration::from_secs(40) {
             stands_still(context, paused, &folder)?;
         }
-        log(&format!("container {paused} ({paused}): Pause Done: was paused for 45 s and resumed when the time was over"))?;
+        log(&format!(
+            "container {paused} ({paused}): Pause Done: was paused for 45 s and resumed when the time was over"
+        ))?;
         counts_on(context, paused)?;
         // And where there is no agent at all.
         violate(&mut first, "y")?;
@@ -396,9 +404,9 @@ fn container_actions_are_ignored(context: &Context) -> Result<()> {
         awaited(&enforcer, 0, id, "Kill", "HeldBack", "held back: ignoreContainerActions is on")?;
         let held = |event: &Event| event.line.contains(r#""heldBack":[{"what":"Kill","by":"ignoreContainerActions"}]"#);
         enforcer.wait_for_event(0, SOON, "with what was held back", held)?;
-        enforcer.wait_for_log(0, "held back: Kill for \"/drop/x\"", SOON).or_else(|_| {
-            enforcer.wait_for_log(0, "held back: Kill for /drop/x in container resp-ignored", SOON)
-        })?;
+        enforcer
+            .wait_for_log(0, "held back: Kill for \"/drop/x\"", SOON)
+            .or_else(|_| enforcer.wait_for_log(0, "held back: Kill for /drop/x in container resp-ignored", SOON))?;
         container.session.must(":")?;
         // What is wrong changes nothing.
         let mark = enforcer.log_mark();

@@ -18,7 +18,13 @@ fn facts() -> Facts {
         seen: 5,
         matched: 3,
         protected: 3,
-        policies: vec![PolicyFacts { name: "p".to_owned(), matched: 3, protected: 3, violations: 9, ..PolicyFacts::default() }],
+        policies: vec![PolicyFacts {
+            name: "p".to_owned(),
+            matched: 3,
+            protected: 3,
+            violations: 9,
+            ..PolicyFacts::default()
+        }],
         ..Facts::default()
     }
 }
