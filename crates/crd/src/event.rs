@@ -176,7 +176,7 @@ pub struct DriftEventStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_action: Option<ContainerActionOutcome>,
 
-    /// What a switch of the node's agent held back at the first of these violations, and which one. At most 4.
+    /// What switches of the node's agent held back of these violations, and which ones; the last time that any did. At most 4.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = limits::MAX_HELD_BACK))]
     pub held_back: Vec<HeldBack>,

@@ -1,6 +1,6 @@
 //! Which policies apply to a container, and what each of them does there.
 
-use mooring_crd::Severity;
+use mooring_crd::{ContainerAction, Severity};
 use mooring_policy::{Class, RuleSet, SlotPolicy, Use};
 use serde::Serialize;
 
@@ -36,6 +36,9 @@ pub struct AppliedPolicy {
     pub severity: Severity,
     /// Whether it refuses what it detects.
     pub prevent: bool,
+    /// What it does to the container, where it does something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_action: Option<ContainerAction>,
     /// The reasons for which an execution or a mapping violates it.
     pub detects: Vec<String>,
     /// Paths that it ignores although they drifted.
@@ -82,6 +85,7 @@ fn applied(policy: &SlotPolicy) -> AppliedPolicy {
         slot: policy.slot.number(),
         severity: policy.spec.severity,
         prevent: policy.spec.actions.prevent,
+        container_action: Some(policy.spec.actions.container).filter(|action| *action != ContainerAction::None),
         detects,
         exceptions: detect.exceptions.iter().map(|exception| exception.path.clone()).collect(),
         prohibited_binaries: detect.prohibited_binaries.iter().map(|binary| binary.path.clone()).collect(),
@@ -106,6 +110,9 @@ impl std::fmt::Display for Explanation {
                 policy.severity,
                 policy.detects.join(", ")
             )?;
+            if let Some(action) = policy.container_action {
+                writeln!(f, "    {action} of the container")?;
+            }
             for path in &policy.exceptions {
                 writeln!(f, "    excepts {path}")?;
             }

@@ -174,6 +174,18 @@ const BACKENDS: &[Bound] = &[
     ),
 ];
 
+/// What is done to containers: in a usual guest, by the wall clock.
+const RESPONSES: &[Bound] = &[
+    bound(
+        "Kill: from a violation to the last of 100 processes dead, 99 of 100 at most, ms",
+        Value::Moment("kill-p99-us"),
+        100.0,
+        None,
+    ),
+    reported("Kill: the same, the middle one, ms", Value::Moment("kill-p50-us")),
+    reported("Kill: the same, the worst, ms", Value::Moment("kill-worst-us")),
+];
+
 /// The operator: on this machine, by the wall clock.
 const OPERATOR: &[Bound] = &[
     bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
@@ -268,6 +280,14 @@ pub fn judge(instructions: &Numbers, footprint: &Numbers) -> Result<Vec<Judged>,
 /// If something was not measured.
 pub fn judge_operator(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
     OPERATOR.iter().map(|bound| bound.judge(measured)).collect()
+}
+
+/// Compares how long was measured to be taken for what is done to containers.
+///
+/// # Errors
+/// If something was not measured.
+pub fn judge_responses(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    RESPONSES.iter().map(|bound| bound.judge(measured)).collect()
 }
 
 /// Compares what agents in a cluster were measured to do.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mooring_e2e::bench::{Numbers, document, judge, judge_agent, judge_operator, table};
+use mooring_e2e::bench::{Numbers, document, judge, judge_agent, judge_operator, judge_responses, table};
 
 /// Prints how the bounds are kept. Exit status 1 when one is missed, 2 when something was not measured.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     /// Memory and time.
     #[arg(long)]
     footprint: PathBuf,
+    /// How long it took to kill containers.
+    #[arg(long)]
+    responses: PathBuf,
     /// What the operator was measured to need; may be repeated.
     #[arg(long)]
     operator: Vec<PathBuf>,
@@ -54,6 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut footprint = Numbers::read(&arguments.footprint)?;
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
     let mut judged = judge(&instructions, &footprint)?;
+    judged.extend(judge_responses(&Numbers::read(&arguments.responses)?)?);
     judged.extend(judge_operator(&all(&arguments.operator)?)?);
     judged.extend(judge_agent(&all(&arguments.agent)?)?);
     std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;

@@ -75,7 +75,13 @@ fn line(cluster: &Cluster, node: &Node) {
     });
     // Its pod runs, and is not Ready before it has rules to bring into force.
     let helm = cluster.helm(HelmVersion::Four).unwrap();
-    admin.apply(&helm.template(&["--show-only=templates/agent-config.yaml", "--show-only=templates/agent-daemonset.yaml"]).unwrap()).unwrap();
+    admin
+        .apply(
+            &helm
+                .template(&["--show-only=templates/agent-config.yaml", "--show-only=templates/agent-daemonset.yaml"])
+                .unwrap(),
+        )
+        .unwrap();
     eventually("an agent without rules", || {
         condition(&admin, "node1", "Ready")
             .is_some_and(|(status, reason, _)| status == "False" && reason == "NoConfigMap")

@@ -69,7 +69,13 @@ pub fn begin(memory: u32) -> (Cluster, Node, Child) {
     let operator = start_operator(&cluster);
     admin.apply(&policy("w0")).unwrap();
     let helm = cluster.helm(HelmVersion::Four).unwrap();
-    admin.apply(&helm.template(&["--show-only=templates/agent-config.yaml", "--show-only=templates/agent-daemonset.yaml"]).unwrap()).unwrap();
+    admin
+        .apply(
+            &helm
+                .template(&["--show-only=templates/agent-config.yaml", "--show-only=templates/agent-daemonset.yaml"])
+                .unwrap(),
+        )
+        .unwrap();
     let rollout = ["rollout", "status", "daemonset", "mooring-enforcer", "-n", "mooring-system", "--timeout=300s"];
     admin.run(&rollout).unwrap();
     (cluster, node, operator)

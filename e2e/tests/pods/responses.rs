@@ -64,7 +64,11 @@ fn awaited(rig: &Rig, pod: &str, result: &str, said: &str) -> Value {
 fn told_on_pod(rig: &Rig, pod: &str, reason: &str) {
     eventually(&format!("an Event {reason} on {pod}"), || {
         let events = rig.admin.json(&["get", "events.v1.events.k8s.io", "-n", SPACE]).unwrap();
-        events["items"].as_array().unwrap().iter().any(|event| event["reason"] == reason && event["regarding"]["name"] == pod)
+        events["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|event| event["reason"] == reason && event["regarding"]["name"] == pod)
     });
 }
 
@@ -167,7 +171,8 @@ fn paused(rig: &Rig) {
     told_on_pod(rig, "paused", "ContainerResumed");
     goes_on(rig, &uid);
     eventually("the annotation's end", || {
-        let event = rig.admin.json(&["get", "driftevent", event["metadata"]["name"].as_str().unwrap(), "-n", SPACE]).unwrap();
+        let event =
+            rig.admin.json(&["get", "driftevent", event["metadata"]["name"].as_str().unwrap(), "-n", SPACE]).unwrap();
         event["metadata"]["annotations"]["mooring.dev/resume"].is_null()
     });
     // Paused by one agent and resumed by the next, which wrote none of the events.
@@ -216,9 +221,12 @@ fn switched(rig: &Rig) {
     assert_eq!(exec(rig, "held", "echo lives"), "lives\n");
     // By hand, and wrong: the last good one stays.
     let wrong = json!({"data": {"config.yaml": "ignoreEverything: true\n"}}).to_string();
-    rig.admin.run(&["patch", "configmap", "mooring-enforcer", "-n", "mooring-system", "--type=merge", "-p", &wrong]).unwrap();
+    rig.admin
+        .run(&["patch", "configmap", "mooring-enforcer", "-n", "mooring-system", "--type=merge", "-p", &wrong])
+        .unwrap();
     eventually("a configuration that is refused", || {
-        condition(&node(), "Degraded").is_some_and(|c| c["message"].as_str().unwrap_or_default().contains("ignoreEverything: is not a field"))
+        condition(&node(), "Degraded")
+            .is_some_and(|c| c["message"].as_str().unwrap_or_default().contains("ignoreEverything: is not a field"))
     });
     is_on(&["ignoreActions"]);
     set("agent.config.ignoreActions=false");

@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use mooring_crd::{DriftEvent, RESUME_ANNOTATION};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connection::{said, within};
 use super::mailbox::Mailbox;
@@ -55,8 +55,7 @@ async fn tell(client: &Client, mailbox: &Mailbox, told: &Told, is_told: bool) ->
                 continue;
             }
             let api: Api<DriftEvent> = Api::namespaced(client.clone(), namespace);
-            let patch = Patch::Merge(json!({"status": {"containerAction": told.outcome}}));
-            within(api.patch(&event.name_any(), &PatchParams::default(), &patch)).await?;
+            change(&api, &event, &json!({"status": {"containerAction": told.outcome}})).await?;
         }
     }
     let Some(reason) = told.reason else { return Ok(()) };
@@ -75,6 +74,10 @@ async fn events_of(client: &Client, mailbox: &Mailbox, container: &Container) ->
     let mut found = within(api.list(&ListParams::default().fields(&fields))).await?.items;
     found.retain(|event| event.spec.container_id == container.id);
     Ok(found)
+}
+
+async fn change(api: &Api<DriftEvent>, event: &DriftEvent, patch: &Value) -> Result<(), kube::Error> {
+    within(api.patch(&event.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
 }
 
 /// Looks whether somebody asks for the end of a pause, while anything is paused. Never ends.
@@ -107,8 +110,7 @@ async fn take_request(client: &Client, mailbox: &Mailbox, container: &Container)
     let mut is_asked = false;
     for event in events_of(client, mailbox, container).await? {
         if event.annotations().contains_key(RESUME_ANNOTATION) {
-            let patch = Patch::Merge(json!({"metadata": {"annotations": {RESUME_ANNOTATION: null}}}));
-            within(api.patch(&event.name_any(), &PatchParams::default(), &patch)).await?;
+            change(&api, &event, &json!({"metadata": {"annotations": {RESUME_ANNOTATION: null}}})).await?;
             is_asked = true;
         }
     }

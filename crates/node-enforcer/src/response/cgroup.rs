@@ -111,15 +111,17 @@ impl Cgroup {
         self.write("cgroup.freeze", if freeze { "1" } else { "0" })
     }
 
-    /// SIGKILL to every process in it and below. To be called again until it is empty: before Linux 5.14, which has no `cgroup.kill`, a
-    /// process can be missed.
+    /// SIGKILL to every process in it and below, those that are being forked, too. False where that is to be done again until it is empty: before
+    /// Linux 5.14, which has no `cgroup.kill`, one can be missed.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn kill(&self) -> Result<(), CgroupError> {
+    pub fn kill(&self) -> Result<bool, CgroupError> {
         match self.write("cgroup.kill", "1") {
-            Err(CgroupError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => self.kill_each(),
-            written => written,
+            Err(CgroupError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.kill_each().map(|()| false)
+            }
+            written => written.map(|()| true),
         }
     }
 
@@ -296,7 +298,7 @@ mod tests {
         let held = Cgroup::open(scratch.path(), "/pod/c", folder(&scratch)).unwrap();
         fs::remove_dir_all(scratch.path().join("pod/c")).unwrap();
         folder(&scratch);
-        for done in [held.freeze(true), held.kill(), held.is_populated().map(drop)] {
+        for done in [held.freeze(true), held.kill().map(drop), held.is_populated().map(drop)] {
             assert!(matches!(done, Err(CgroupError::Gone)), "{done:?}");
         }
         assert_eq!(fs::read_to_string(scratch.path().join("pod/c/cgroup.freeze")).unwrap(), "0\n");

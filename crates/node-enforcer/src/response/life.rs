@@ -125,7 +125,7 @@ impl Life {
 
     fn kill(&mut self, action: ContainerAction, now: Duration) -> Result<(), CgroupError> {
         let waited = Instant::now();
-        self.cgroup.kill()?;
+        let mut is_complete = self.cgroup.kill()?;
         self.remember(Memory::Killed { begun: self.begun, by_stop: action == ContainerAction::Stop });
         loop {
             if !self.cgroup.is_populated()? {
@@ -140,8 +140,9 @@ impl Life {
                 return Ok(());
             }
             thread::sleep(LOOK_AT_ONCE);
-            // Without cgroup.kill one can be missed.
-            self.cgroup.kill()?;
+            if !is_complete {
+                is_complete = self.cgroup.kill()?;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod footprint;
 mod instructions;
+mod responses;
 
 use super::context::Context;
 use super::error::{HarnessError, OnFile, Result};
@@ -16,6 +17,8 @@ pub enum Bench {
     Instructions,
     /// Memory of the enforcer beside 50 containers, and the time that it takes to start; in a usual guest.
     Footprint,
+    /// How long it takes to kill a container; in a usual guest.
+    Responses,
 }
 
 /// What was measured, by name.
@@ -41,6 +44,7 @@ pub fn bench(what: Bench, context: &Context, program: &Path, by_program: bool, o
     match what {
         Bench::Instructions => instructions::measure(context, program, by_program, &mut numbers)?,
         Bench::Footprint => footprint::measure(context, &mut numbers)?,
+        Bench::Responses => responses::measure(context, &mut numbers)?,
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").on("read", "/proc/sys/kernel/osrelease")?;
     let text = serde_json::json!({"kernel": release.trim(), "numbers": numbers.0}).to_string();
