@@ -7,6 +7,7 @@ pub mod check;
 pub mod cluster;
 pub mod containers;
 pub mod explain;
+pub mod fanotify;
 pub mod kernel;
 pub mod policies;
 pub mod report;

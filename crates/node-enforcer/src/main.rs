@@ -16,6 +16,7 @@ use mooring_node_enforcer::check::{self, BackendChoice, child};
 use mooring_node_enforcer::cluster;
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
 use mooring_node_enforcer::explain::explain;
+use mooring_node_enforcer::fanotify;
 use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
 use mooring_node_enforcer::policies::{self, LoadErrors};
 use mooring_policy::NodeDefaults;
@@ -136,6 +137,10 @@ enum Command {
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
+    FanotifyListener { folder: PathBuf },
+    #[command(hide = true)]
+    FanotifyGuard,
+    #[command(hide = true)]
     SelfTestChild { cgroup: PathBuf, folder: PathBuf },
 }
 
@@ -176,6 +181,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let backend = backend.backends().next().context("self-test: no backend")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
+        Command::FanotifyListener { folder } => fanotify::listen(&folder).context("Fanotify listener")?,
+        Command::FanotifyGuard => fanotify::guard().context("guard of the Fanotify listener")?,
         Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
     }
     Ok(ExitCode::SUCCESS)
