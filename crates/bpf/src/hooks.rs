@@ -1,6 +1,6 @@
 //! What has to be looked up in the running kernel's own type information before the programs are loaded.
 
-use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Struct};
+use libbpf_rs::btf::types::{Enum, Func, FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, ReferencesType as _};
 use libbpf_rs::skel::OpenSkel as _;
 use libbpf_rs::{ProgramAttachType, ProgramType};
@@ -22,13 +22,15 @@ pub enum Attachment {
     /// The functions `security_…` that call these hooks: programs that replace what they return (`fmod_ret`), or watch where they
     /// return nothing (`fentry`).
     SecurityFunctions,
+    /// The tracepoints of an exec: programs that refuse nothing, and kill whoever executes what they would have refused.
+    ExecTracepoints,
 }
 
 impl Attachment {
     /// The kernel's function of a hook, in its BTF.
     fn function_of(self, hook: &str) -> String {
         match (self, hook) {
-            (Self::LsmHooks, _) => format!("bpf_lsm_{hook}"),
+            (Self::LsmHooks | Self::ExecTracepoints, _) => format!("bpf_lsm_{hook}"),
             // Two functions are not called as their hooks are (security/security.c).
             (Self::SecurityFunctions, "bprm_check_security") => "security_bprm_check".to_owned(),
             (Self::SecurityFunctions, "inode_free_security") => "security_inode_free".to_owned(),
@@ -59,6 +61,44 @@ fn attach_to_functions(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook
     Ok(())
 }
 
+/// Leaves only the programs of tracepoints. An exec has one before the task is changed from 6.10 on, and one after it in every version.
+fn attach_to_exec_tracepoints(open: &mut OpenMooringSkel<'_>, btf: &Btf<'_>) {
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.kills = true;
+        rodata.watches_files = false;
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        if program.section().to_string_lossy().starts_with("lsm/") {
+            program.set_autoload(false);
+        }
+    }
+    let comes_before = btf.type_by_name::<Typedef<'_>>("btf_trace_sched_prepare_exec").is_some();
+    open.progs.mooring_sched_prepare_exec.set_autoload(comes_before);
+    open.progs.mooring_sched_process_exec.set_autoload(!comes_before);
+}
+
+/// Has the programs know containers by the cgroups of a v1 hierarchy: its number, and a controller that it has, by its name in
+/// `/proc/PID/cgroup`.
+///
+/// # Errors
+/// When the kernel has no such controller.
+pub fn use_hierarchy(open: &mut OpenMooringSkel<'_>, number: u32, controller: &str) -> Result<(), MissingHook> {
+    let btf = vmlinux()?;
+    let name = format!("{controller}_cgrp_id");
+    let missing = || MissingHook { missing: format!("the cgroup controller {controller}") };
+    let controllers: Enum<'_> = btf.type_by_name("cgroup_subsys_id").ok_or_else(missing)?;
+    let found = controllers.iter().find(|member| member.name.is_some_and(|it| *it == *name)).ok_or_else(missing)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.hierarchy = number;
+        rodata.hierarchy_controller = i32::try_from(found.value).map_err(|_| missing())?;
+    }
+    Ok(())
+}
+
+fn vmlinux() -> Result<Btf<'static>, MissingHook> {
+    Btf::from_vmlinux().map_err(|_| MissingHook { missing: "type information (/sys/kernel/btf/vmlinux)".into() })
+}
+
 /// Tells the programs where these hooks have their dentry: some got another first argument, the mount's idmapping, in 5.12,
 /// others in 6.0 (`include/linux/lsm_hook_defs.h`). Leaves out the programs of hooks that this kernel does not have: what they
 /// would tell, a comparison finds out later.
@@ -66,8 +106,13 @@ fn attach_to_functions(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook
 /// # Errors
 /// When the kernel has no BTF, or one of the hooks is not in it.
 pub fn configure(open: &mut OpenMooringSkel<'_>, attachment: Attachment) -> Result<(), MissingHook> {
-    let btf = Btf::from_vmlinux()
-        .map_err(|_| MissingHook { missing: "type information (/sys/kernel/btf/vmlinux)".into() })?;
+    let btf = vmlinux()?;
+    if attachment == Attachment::ExecTracepoints {
+        attach_to_exec_tracepoints(open, &btf);
+        return Ok(());
+    }
+    open.progs.mooring_sched_prepare_exec.set_autoload(false);
+    open.progs.mooring_sched_process_exec.set_autoload(false);
     let setattr = dentry_argument(&btf, attachment, "inode_setattr")?;
     let setxattr = dentry_argument(&btf, attachment, "inode_setxattr")?;
     let removexattr = dentry_argument(&btf, attachment, "inode_removexattr")?;
@@ -82,7 +127,7 @@ pub fn configure(open: &mut OpenMooringSkel<'_>, attachment: Attachment) -> Resu
     progs.mooring_inode_remove_acl.set_autoload(has("inode_remove_acl", 1));
     progs.mooring_inode_file_setattr.set_autoload(has("inode_file_setattr", 0));
     match attachment {
-        Attachment::LsmHooks => Ok(()),
+        Attachment::LsmHooks | Attachment::ExecTracepoints => Ok(()),
         Attachment::SecurityFunctions => attach_to_functions(open),
     }
 }

@@ -98,11 +98,12 @@ fn rust_and_the_programs_lay_the_wire_out_alike_and_without_padding() {
         name { key, tail, offset, state }
         path_key { bytes }
         path_rule { excepted, prohibited }
+        proof { inode, dev, state, upper, size, changed, changed_ns }
         rules { detects, prevents, except_lists, prohibit_lists, unknown_member, generation }
         verdict { drift, prohibited, denied }
         verdict_case { member, r#use, file_class, names }
         violation_record {
-            key, denied, time, pid, tid, uid, gid, parent_pid, args_len, comm, parent_comm, aggregated, name_states, zero, names, args,
+            key, denied, time, pid, tid, uid, gid, parent_pid, args_len, comm, parent_comm, aggregated, name_states, killed, names, args,
         }
         volume { destination, destination_len, zero }
         volume_key { container, inode, dev, zero }

@@ -141,7 +141,12 @@ enum Command {
     #[command(hide = true)]
     FanotifyGuard,
     #[command(hide = true)]
-    SelfTestChild { cgroup: PathBuf, folder: PathBuf },
+    SelfTestChild {
+        cgroup: PathBuf,
+        folder: PathBuf,
+        #[arg(long)]
+        killed: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -175,7 +180,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print_explanations(container.as_deref(), &policies, output)?;
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
-        Command::Release { pin_dir } => Pins::release(&pin_dir)?,
+        Command::Release { pin_dir } => {
+            fanotify::release(&pin_dir);
+            Pins::release(&pin_dir)?;
+        }
         Command::SelfTest { backend, pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
             let backend = backend.backends().next().context("self-test: no backend")?;
@@ -183,7 +191,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::FanotifyListener { folder } => fanotify::listen(&folder).context("Fanotify listener")?,
         Command::FanotifyGuard => fanotify::guard().context("guard of the Fanotify listener")?,
-        Command::SelfTestChild { cgroup, folder } => child::run(&cgroup, &folder).context("self-test")?,
+        Command::SelfTestChild { cgroup, folder, killed } => {
+            child::run(&cgroup, &folder, killed).context("self-test")?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -277,7 +287,7 @@ fn print_check(output: AnswerFormat, pin_dir: &Path) -> anyhow::Result<ExitCode>
         writeln!(out, "kernel:      {}", answer.kernel)?;
         writeln!(out, "lsm:         {}", answer.lsm.as_deref().unwrap_or("unknown"))?;
         writeln!(out, "backend:     {}", answer.backend.as_deref().unwrap_or("none"))?;
-        writeln!(out, "prevention:  {}", if answer.prevention { "works" } else { "does not work" })?;
+        writeln!(out, "prevention:  {}", answer.prevention_in_words())?;
         for problem in &answer.problems {
             writeln!(out, "problem:     {problem}")?;
         }

@@ -76,7 +76,7 @@ static __always_inline void classify_overlay(struct target *target)
 		target->file_class = CLASS_IMAGE;
 		return;
 	}
-	if (is_clean(&marked)) {
+	if (is_clean(target->inode, &marked)) {
 		target->file_class = CLASS_IMAGE;
 		return;
 	}

@@ -22,7 +22,7 @@ static __always_inline void ask_for_proof(struct scratch *scratch)
 	struct marked marked = {.address = request->inode, .inode = request->number, .dev = request->dev};
 	struct lifecycle_record *record;
 
-	if (!ask_for_comparison(&marked))
+	if (!ask_for_comparison((struct inode *)request->inode, &marked))
 		return;
 	record = reserve_lifecycle(LIFECYCLE_PROVE);
 	if (!record)
@@ -106,6 +106,7 @@ __noinline int tell(__u32 slot)
 	if (!scratch->request.tell)
 		return 0;
 	scratch->record.denied = scratch->verdict.denied;
+	scratch->record.killed = kills;
 	for (int i = 0; i < NAMES_TOLD; i++) {
 		scratch->record.name_states[i] = scratch->names[i].state;
 		scratch->record.names[i] = scratch->names[i].key;

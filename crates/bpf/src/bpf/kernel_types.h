@@ -65,6 +65,8 @@ enum bpf_func_id___known {
 #define MNT_NOEXEC 0x04             /* include/linux/mount.h */
 
 #define EPERM 1
+#define SIGKILL 9
+#define I_CTIME_QUERIED (1U << 31) /* fs.h: in i_ctime_nsec, 6.13 and later */
 #define PATH_MAX 4096
 #define MNT_NS_INTERNAL ((void *)-22) /* fs/mount.h */
 
@@ -106,11 +108,13 @@ struct inode {
 	unsigned int i_nlink;
 	atomic_t i_writecount;
 	struct hlist_head i_dentry;
+	__s64 i_size;
 };
 
 /* Also a number at offset 0, which word_at() borrows. i_ctime was a timespec64, became __i_ctime in 6.6 and two plain fields in 6.11. */
 struct timespec64 {
 	__s64 tv_sec;
+	long tv_nsec;
 };
 struct inode___timespec {
 	struct timespec64 i_ctime;
@@ -120,6 +124,7 @@ struct inode___hidden_timespec {
 };
 struct inode___seconds {
 	__s64 i_ctime_sec;
+	__u32 i_ctime_nsec;
 };
 
 struct dentry {
@@ -205,6 +210,7 @@ struct cgroup___ids {
 
 struct css_set {
 	struct cgroup *dfl_cgrp;
+	struct cgroup_subsys_state *subsys[1]; /* by enum cgroup_subsys_id */
 };
 
 struct fs_struct {
@@ -250,6 +256,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct css_set *cgroups;
 	struct task_struct *real_parent;
+	void *signal; /* one a process */
 	void *stack;
 };
 

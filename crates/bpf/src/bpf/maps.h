@@ -13,6 +13,13 @@ const volatile __u32 host_mount_namespace = 0; /* its number in nsfs */
 const volatile __u32 scratch_slots = 1;        /* entries of the scratch map */
 /* The programs are attached to the functions security_…() instead of the LSM hooks that these call. */
 const volatile bool attached_to_functions = false;
+/* Executions cannot be refused: whoever makes one is killed. */
+const volatile bool kills = false;
+/* The programs see every way in which a file can change. */
+const volatile bool watches_files = true;
+/* The hierarchy by whose cgroups containers are known, and where it is not the unified one, the controller that it has (enum cgroup_subsys_id). */
+const volatile __u32 hierarchy = 0;
+const volatile __s32 hierarchy_controller = -1;
 /* Where these hooks have their dentry: older kernels pass no mount before it. */
 const volatile __u32 setattr_dentry_argument = 1;
 const volatile __u32 setxattr_dentry_argument = 1;
@@ -105,6 +112,14 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mark); /* enum clean_state */
 } clean_marks SEC(".maps");
+
+/* By the overlay inode's address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct proof);
+} proofs SEC(".maps");
 
 /* 1 once a file without a known lower was compared. */
 struct {

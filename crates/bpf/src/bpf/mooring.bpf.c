@@ -99,6 +99,71 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 }
 
 /*
+ * Where the program that a task ran before is not known any more: is it the container runtime on its way in? It comes from outside, as
+ * its parent does, and has executed nothing inside.
+ */
+static __noinline bool comes_from_outside(struct task_struct *task, struct subject *subject)
+{
+	struct task_struct *parent = READ(task, real_parent);
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct executing *noted = bpf_map_lookup_elem(&executing, &tgid);
+	struct subject of_parent = {};
+
+	if (!is_runtime(task, subject))
+		return false;
+	if (noted && noted->task == (__u64)READ(task, signal))
+		return false;
+	return !parent || !find_container(cgroup_of(parent), &of_parent);
+}
+
+/* `before`: the task is still what it was. Either way not one instruction of the new program runs once it has the signal. */
+static __always_inline int kill_what_is_refused(struct linux_binprm *bprm, bool before)
+{
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct tables tables = {};
+	struct file *file;
+
+	if (!find_container(cgroup_of(task), &subject)) {
+		if (sees_host_root(task) || !is_in_force() || !enter_unknown_container(task, &subject))
+			return 0;
+	}
+	if (!decides(&tables) || (before ? is_runtime(task, &subject) : comes_from_outside(task, &subject)))
+		return 0;
+	/* Of a script its interpreter; the script itself is closed by now. */
+	file = bprm->file;
+	{
+		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
+
+		if (judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false)) {
+			bpf_send_signal(SIGKILL);
+			return 0;
+		}
+	}
+	if (!before) {
+		struct executing now = {.task = (__u64)READ(task, signal)};
+		__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+		bpf_map_update_elem(&executing, &tgid, &now, BPF_ANY);
+	}
+	return 0;
+}
+
+/* Where nothing can be refused. 6.10 and later. */
+SEC("tp_btf/sched_prepare_exec")
+int BPF_PROG(mooring_sched_prepare_exec, struct task_struct *task, struct linux_binprm *bprm)
+{
+	return kill_what_is_refused(bprm, true);
+}
+
+/* The same before 6.10: memory and program of the task are the new ones already; namespaces, root and cgroup are what they were. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(mooring_sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	return kill_what_is_refused(bprm, false);
+}
+
+/*
  * Overlayfs opens the layer's file for a file of its own, with the same flags: what the process opened was judged just before.
  * Up to 6.7 such a file has the overlay's path and the layer's inode; since then it is on the layer's private mount, as
  * nothing is that a process can name. (The files of memfd are on an internal mount, too, but on a superblock of the kernel's.)
@@ -384,8 +449,8 @@ int BPF_PROG(mooring_cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	__u64 id = cgroup->kn->id;
 	__u32 maker;
 
-	/* The unified hierarchy; the others have their own mkdir for the same container. */
-	if (cgroup->root->hierarchy_id != 0 || !is_in_force())
+	/* The others have their own mkdir for the same container. */
+	if (cgroup->root->hierarchy_id != hierarchy || !is_in_force())
 		return 0;
 	/* Below a tracked cgroup everything is that container's, whatever it is called. */
 	if (parent && find_container(parent->cgroup, &subject))
@@ -426,6 +491,35 @@ int BPF_PROG(mooring_cgroup_release, struct cgroup *cgroup, const char *path)
 	return 0;
 }
 
+/* A path that was given to another file meanwhile proves nothing. */
+static __always_inline bool is_another_lower(struct inode *lower, __u64 number, __u64 dev)
+{
+	return lower && (BPF_CORE_READ(lower, i_ino) != number || BPF_CORE_READ(lower, i_sb, s_dev) != dev);
+}
+
+/* The agent begins no sooner than some time after the last change: one within the same tick of the file system's clock would not show. */
+static __noinline int prove_unwatched(struct inode *inode, struct marked *marked, __u64 step, __u64 number, __u64 dev)
+{
+	struct inode *upper = BPF_CORE_READ(upper_of(inode), d_inode);
+	struct proof new = {.inode = marked->inode, .dev = marked->dev, .state = PROOF_BEGUN};
+	struct proof *proof;
+
+	if (step == PROVE_BEGIN) {
+		if (!upper || is_another_lower(lower_inode_of(inode), number, dev))
+			return -3;
+		/* First: whoever opens it for writing afterwards changes it after this. */
+		stamp(upper, &new);
+		if (is_open_for_writing(inode, upper))
+			return -2;
+		return bpf_map_update_elem(&proofs, &marked->address, &new, BPF_ANY) ? -3 : 0;
+	}
+	proof = find_proof(inode, marked);
+	if (!proof)
+		return -2;
+	proof->state = step == PROVE_COMMIT ? PROOF_EQUAL : PROOF_DIFFERENT;
+	return 0;
+}
+
 /* Run by the agent on a file that it holds open: see enum prove_step. 0 when the step was made. */
 SEC("raw_tp")
 int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
@@ -447,6 +541,8 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	inode = BPF_CORE_READ(file, f_inode);
 	if (!find_overlay_file(inode, &marked))
 		return -1;
+	if (!watches_files)
+		return prove_unwatched(inode, &marked, step, ctx->args[2], ctx->args[3]);
 	if (step == PROVE_REFUTE) {
 		bpf_map_delete_elem(&clean_marks, &marked.address);
 		return set_mark(&written_marks, &marked, COMPARED_AND_DIFFERENT) ? 0 : -3;
@@ -454,9 +550,9 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	/* While the entry is there, no writer has passed unseen. */
 	if (step == PROVE_COMMIT)
 		return mark_in(&clean_marks, &marked) && mark_clean(&marked) ? 0 : -2;
-	/* It is compared with this file of the image; a path that was given to another file meanwhile proves nothing. */
+	/* It is compared with this file of the image. */
 	lower = lower_inode_of(inode);
-	if (lower && (BPF_CORE_READ(lower, i_ino) != ctx->args[2] || BPF_CORE_READ(lower, i_sb, s_dev) != ctx->args[3]))
+	if (is_another_lower(lower, ctx->args[2], ctx->args[3]))
 		return -3;
 	if (!lower)
 		bpf_map_update_elem(&lowerless_marks, &zero, &one, BPF_ANY);
@@ -465,7 +561,7 @@ int mooring_prove(struct bpf_raw_tracepoint_args *ctx)
 	bpf_map_delete_elem(&written_marks, &marked.address);
 	/* A writer counts itself before it marks the file: one whose mark was just deleted is seen here while it has the file open. */
 	upper = BPF_CORE_READ(upper_of(inode), d_inode);
-	if (BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0)) {
+	if (is_open_for_writing(inode, upper)) {
 		set_mark(&written_marks, &marked, WRITTEN);
 		bpf_map_delete_elem(&clean_marks, &marked.address);
 		return -2;

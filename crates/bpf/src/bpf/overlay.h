@@ -146,9 +146,60 @@ static __always_inline bool set_mark(void *marks, struct marked *marked, __u64 s
 	return !bpf_map_update_elem(marks, &marked->address, &mark, BPF_ANY);
 }
 
-static __always_inline bool is_clean(struct marked *marked)
+/* What an upper file is now, as a proof has it. */
+static __always_inline void stamp(struct inode *upper, struct proof *proof)
+{
+	proof->upper = BPF_CORE_READ(upper, i_ino);
+	proof->size = BPF_CORE_READ(upper, i_size);
+	if (bpf_core_field_exists(struct inode___seconds, i_ctime_sec)) {
+		struct inode___seconds *it = (void *)upper;
+
+		proof->changed = BPF_CORE_READ(it, i_ctime_sec);
+		proof->changed_ns = BPF_CORE_READ(it, i_ctime_nsec) & ~I_CTIME_QUERIED;
+	} else if (bpf_core_field_exists(struct inode___hidden_timespec, __i_ctime)) {
+		struct inode___hidden_timespec *it = (void *)upper;
+
+		proof->changed = BPF_CORE_READ(it, __i_ctime.tv_sec);
+		proof->changed_ns = BPF_CORE_READ(it, __i_ctime.tv_nsec);
+	} else {
+		struct inode___timespec *it = (void *)upper;
+
+		proof->changed = BPF_CORE_READ(it, i_ctime.tv_sec);
+		proof->changed_ns = BPF_CORE_READ(it, i_ctime.tv_nsec);
+	}
+}
+
+/* A shared map for writing holds the upper's count only. */
+static __always_inline bool is_open_for_writing(struct inode *inode, struct inode *upper)
+{
+	return BPF_CORE_READ(inode, i_writecount.counter) > 0 || (upper && BPF_CORE_READ(upper, i_writecount.counter) > 0);
+}
+
+/* The proof that still holds for what this overlay file is now. */
+static __noinline struct proof *find_proof(struct inode *inode, struct marked *marked)
+{
+	struct proof *proof = bpf_map_lookup_elem(&proofs, &marked->address);
+	struct inode *upper = BPF_CORE_READ(upper_of(inode), d_inode);
+	struct proof now = {};
+
+	if (!proof || !upper || proof->inode != marked->inode || proof->dev != marked->dev)
+		return NULL;
+	stamp(upper, &now);
+	if (proof->upper != now.upper || proof->size != now.size || proof->changed != now.changed ||
+	    proof->changed_ns != now.changed_ns || is_open_for_writing(inode, upper))
+		return NULL;
+	return proof;
+}
+
+static __always_inline bool is_clean(struct inode *inode, struct marked *marked)
 {
 	struct mark *clean;
+
+	if (!watches_files) {
+		struct proof *proof = find_proof(inode, marked);
+
+		return proof && proof->state == PROOF_EQUAL;
+	}
 
 	if (mark_in(&written_marks, marked))
 		return false;
@@ -208,12 +259,19 @@ static __always_inline void mark_clean_before_copy_up(struct inode *inode, struc
 /* An answer that has not come in this time is asked for again: the agent may have been restarted. */
 #define COMPARISON_NS (1000ULL * 1000 * 1000)
 
-static __always_inline bool ask_for_comparison(struct marked *marked)
+static __always_inline bool ask_for_comparison(struct inode *inode, struct marked *marked)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct mark *written = mark_in(&written_marks, marked);
 	struct mark *asked = mark_in(&asked_comparisons, marked);
 
+	if (!watches_files) {
+		struct proof *proof = find_proof(inode, marked);
+
+		written = NULL;
+		if (proof && proof->state == PROOF_DIFFERENT)
+			return false;
+	}
 	if ((written && written->state == COMPARED_AND_DIFFERENT) || (asked && now - asked->state < COMPARISON_NS))
 		return false;
 	set_mark(&asked_comparisons, marked, now);

@@ -121,8 +121,19 @@ static __always_inline bool find_container(struct cgroup *cgroup, struct subject
 static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = READ(task, cgroups);
+	struct cgroup_subsys_state *state = NULL;
 
-	return set ? READ(set, dfl_cgrp) : NULL;
+	if (!set)
+		return NULL;
+	if (hierarchy_controller < 0)
+		return READ(set, dfl_cgrp);
+	if (HAS_TASK_BTF)
+		state = *(struct cgroup_subsys_state **)((void *)set + bpf_core_field_offset(set->subsys) +
+							 hierarchy_controller * sizeof(state));
+	else
+		bpf_probe_read_kernel(&state, sizeof(state),
+				      (void *)set + bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(state));
+	return state ? READ(state, cgroup) : NULL;
 }
 
 static __always_inline bool is_in_host_mount_namespace(struct task_struct *task)

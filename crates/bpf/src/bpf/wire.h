@@ -137,6 +137,27 @@ enum written_state {
 	COMPARED_AND_DIFFERENT = 1, /* until the next write, it need not be compared again */
 };
 
+/* In proofs. */
+enum proof_state {
+	PROOF_BEGUN = 0,
+	PROOF_EQUAL = 1,
+	PROOF_DIFFERENT = 2,
+};
+
+/*
+ * Where nobody watches files: what came of comparing a copied-up file, for as long as its upper is what it was then. Its change time moves
+ * with everything that happens to it, and nobody can set it.
+ */
+struct proof {
+	__u64 inode; /* of the overlay; see struct mark */
+	__u32 dev;
+	__u32 state; /* enum proof_state */
+	__u64 upper; /* its inode number */
+	__u64 size;
+	__u64 changed; /* seconds of the epoch */
+	__u64 changed_ns;
+};
+
 /* The same file, used the same way, with the same outcome, in the same container: one report, then a count. */
 struct flood_key {
 	__u64 container;
@@ -169,7 +190,7 @@ struct violation_record {
 	__u8 parent_comm[COMM_LEN];
 	__u64 aggregated;              /* 0: this record is not in the floods table, count it as one */
 	__u32 name_states[NAMES_TOLD]; /* enum name_state */
-	__u32 zero;
+	__u32 killed;                  /* the programs that told of it kill what they cannot refuse */
 	struct path_key names[NAMES_TOLD];
 	__u8 args[ARGS_LEN + ARG_LEN]; /* args_len bytes, each argument with its zero, each cut to ARG_LEN */
 };
@@ -248,6 +269,7 @@ struct wire_types {
 	enum prove_step prove_step;
 	enum clean_state clean_state;
 	enum written_state written_state;
+	enum proof_state proof_state;
 };
 
 #endif

@@ -24,7 +24,8 @@ const WAITING_MAX: usize = 1024;
 /// Entries of the image's layers that are looked through for one file.
 const ENTRIES_MAX: usize = 500_000;
 /// File systems whose reads can hang or lie: FUSE, NFS, CIFS, SMB2, 9p, Ceph, AFS (include/uapi/linux/magic.h).
-pub(crate) const REMOTE: [i64; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
+pub(crate) const REMOTE: [i64; 7] =
+    [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
 
 /// Two files that are to be compared.
 pub(super) struct Wanted {

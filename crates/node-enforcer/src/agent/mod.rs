@@ -8,6 +8,7 @@ mod facts;
 mod floods;
 mod layers;
 mod links;
+mod listener;
 mod membership;
 mod output;
 mod proofs;

@@ -1,26 +1,44 @@
 //! Which copied-up files are compared, and what the kernel is told of them.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::adopt::copied_up_programs;
-use super::compare::{Comparer, Done, Task, Wanted};
+use super::compare::{Comparer, Done, Pair, Task, Wanted};
 use crate::containers::{Container, FileId};
 use crate::kernel::{Kernel, KernelError, Proof, ProofRequest};
 
 /// Comparisons asked for by the kernel, or due because a container was found running.
 pub(super) struct Proofs {
     comparer: Comparer,
+    /// Where no program sees a file change, its change time has to tell: those that changed a moment ago wait.
+    unwatched: Option<Vec<(Pair, SystemTime)>>,
+}
+
+/// Longer than a tick of any file system's clock: ext4 with small inodes counts seconds.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Files that wait; more are asked for again.
+const SETTLING_MAX: usize = 256;
+
+/// When a file has not changed for so long that a change from then on would show. None: it cannot be asked, or lies in the future.
+fn settled_at(file: &File) -> Option<SystemTime> {
+    let metadata = file.metadata().ok()?;
+    let changed = Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    let settled = SystemTime::UNIX_EPOCH + changed + SETTLED;
+    (settled <= SystemTime::now() + 2 * SETTLED).then_some(settled)
 }
 
 impl Proofs {
     /// # Errors
     /// When the comparing thread cannot be started.
-    pub(super) fn start() -> io::Result<Self> {
-        Ok(Self { comparer: Comparer::start()? })
+    pub(super) fn start(unwatched: bool) -> io::Result<Self> {
+        Ok(Self { comparer: Comparer::start()?, unwatched: unwatched.then(Vec::new) })
     }
 
     /// Compares what the kernel asks for. What cannot be opened stays modified.
@@ -52,18 +70,33 @@ impl Proofs {
     ///
     /// # Errors
     /// When the kernel cannot be told.
-    pub(super) fn turn(&self, kernel: &Kernel) -> Result<(), KernelError> {
+    pub(super) fn turn(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
+        let now = SystemTime::now();
+        for (pair, _) in self.unwatched.iter_mut().flat_map(|waiting| waiting.extract_if(.., |(_, when)| *when <= now))
+        {
+            self.comparer.begin(kernel, pair)?;
+        }
         for done in self.comparer.done() {
             match done {
-                Done::Opened(pair) => {
-                    if kernel.prove(&pair.file, Proof::Begin(pair.lower_id))? {
-                        let _ = self.comparer.ask(Task::Compare(pair));
-                    }
-                }
+                Done::Opened(pair) => match (&mut self.unwatched, settled_at(&pair.file)) {
+                    (None, _) => self.comparer.begin(kernel, pair)?,
+                    (Some(waiting), Some(when)) if waiting.len() < SETTLING_MAX => waiting.push((pair, when)),
+                    // Asked for again at its next use.
+                    (Some(_), _) => {}
+                },
                 Done::Compared { file, equal } => {
                     kernel.prove(&file, if equal { Proof::Commit } else { Proof::Refute })?;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Comparer {
+    fn begin(&self, kernel: &Kernel, pair: Pair) -> Result<(), KernelError> {
+        if kernel.prove(&pair.file, Proof::Begin(pair.lower_id))? {
+            let _ = self.ask(Task::Compare(pair));
         }
         Ok(())
     }

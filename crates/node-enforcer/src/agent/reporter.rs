@@ -31,6 +31,8 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct LeftOut {
     kernel: Counters,
+    /// Refused by a listener, which could not tell of them.
+    elsewhere: u64,
     /// Beyond the events that the node may have.
     suppressed: u64,
     /// Their container was not found out.
@@ -50,6 +52,8 @@ pub(super) struct Reporter {
     violations: BTreeMap<String, u64>,
     left_out: LeftOut,
     told: (LeftOut, Option<Instant>),
+    /// The programs kill what they cannot refuse.
+    kills: bool,
 }
 
 impl Reporter {
@@ -58,7 +62,7 @@ impl Reporter {
         self.sink
     }
 
-    pub(super) fn new(node: String, sink: Box<dyn Sink>) -> Self {
+    pub(super) fn new(node: String, sink: Box<dyn Sink>, kills: bool) -> Self {
         Self {
             aggregator: Aggregator::new(node, sink.limits()),
             sink,
@@ -70,6 +74,7 @@ impl Reporter {
             violations: BTreeMap::new(),
             left_out: LeftOut::default(),
             told: (LeftOut::default(), None),
+            kills,
         }
     }
 
@@ -110,6 +115,16 @@ impl Reporter {
         }
     }
 
+    /// What was refused elsewhere than in the kernel's programs, so many times.
+    pub(super) fn refused(&mut self, record: Record, count: u64, roster: &Roster) {
+        self.tell(Counted { record, count }, roster);
+    }
+
+    /// So many of those were lost, in all.
+    pub(super) fn lost_elsewhere(&mut self, count: u64) {
+        self.left_out.elsewhere = count;
+    }
+
     /// A container is gone: its last counts are told.
     pub(super) fn forget(&mut self, container: &Container) {
         let last = self.aggregator.forget(&container.id, self.epoch.elapsed());
@@ -119,7 +134,7 @@ impl Reporter {
     /// Adds what became of violations.
     pub(super) fn add_to(&self, facts: &mut Facts) {
         facts.add_violations(&self.violations);
-        facts.lost = self.left_out.kernel.lost_reports.saturating_add(self.left_out.without_container);
+        facts.lost = self.left_out.kernel.lost_reports + self.left_out.elsewhere + self.left_out.without_container;
         facts.suppressed = self.left_out.suppressed;
     }
 
@@ -169,12 +184,15 @@ impl Reporter {
         if self.left_out == told || (!ends && when.is_some_and(|when| when.elapsed() < LEFT_OUT)) {
             return;
         }
-        let LeftOut { kernel, suppressed, without_container } = self.left_out;
+        let LeftOut { kernel, elsewhere, suppressed, without_container } = self.left_out;
         eprintln!(
             "left out of the events so far: {suppressed} violations beyond the events that a node may have, \
              {without_container} without a container; since the programs were loaded: \
              {} reports lost, {} cgroup reports lost, {} names not resolved, {} containers without room",
-            kernel.lost_reports, kernel.lost_lifecycle, kernel.unresolved_names, kernel.containers_full
+            kernel.lost_reports + elsewhere,
+            kernel.lost_lifecycle,
+            kernel.unresolved_names,
+            kernel.containers_full
         );
         self.told = (self.left_out, Some(Instant::now()));
     }
@@ -196,7 +214,10 @@ impl Reporter {
             .or(self.generations.back())
             .map(|(_, rules)| Arc::clone(rules));
         let Some(rules) = rules else { return };
-        let Some(violation) = violation_of(&known.container, counted.record, counted.count, &rules) else { return };
+        let mut record = counted.record;
+        // A lost one does not say.
+        record.killed |= record.denied.is_none() && self.kills;
+        let Some(violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
         for policy in (violation.drift | violation.prohibited).slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));
@@ -220,6 +241,7 @@ pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rule
         drift: SlotMask::from_bits(record.key.drift),
         prohibited: SlotMask::from_bits(record.key.prohibited),
         denied: record.denied.map_or(violating & rules.prevents(), SlotMask::from_bits),
+        killed: record.killed,
         class: *Class::ALL.get(usize::from(record.key.class))?,
         usage: *Use::ALL.get(usize::from(record.key.usage))?,
         path: if record.denied.is_some() { record.path } else { OTHER_PATHS.into() },

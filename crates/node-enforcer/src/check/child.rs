@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -15,11 +17,12 @@ use nix::unistd::{chdir, chroot};
 use super::{SelfTest, program};
 use crate::containers::identity_of;
 
-/// Joins the cgroup, mounts the overlay, says which root it has, waits for a line, and tries.
+/// Joins the cgroup, mounts the overlay, says which root it has, waits for a line, and tries. `killed`: what drifted is not refused, but
+/// must not run either.
 ///
 /// # Errors
 /// When a step fails; the parent says so.
-pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
+pub fn run(cgroup: &Path, folder: &Path, killed: bool) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -37,18 +40,21 @@ pub fn run(cgroup: &Path, folder: &Path) -> io::Result<()> {
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
     let identity = identity_of(&root).map_err(io::Error::other)?;
-    say(&(identity.dev, identity.ino))?;
+    let layers = File::open(folder)?;
+    say(&((identity.dev, identity.ino), layers.as_raw_fd()))?;
     chroot(&root)?;
     chdir("/")?;
     io::stdin().lock().read_line(&mut String::new())?;
     fs::copy("/image", "/dropped")?;
     fs::set_permissions("/chmod", Permissions::from_mode(0o700))?;
     write_in_place("/written")?;
+    let is_stopped = if killed { is_killed } else { is_refused };
     say(&SelfTest {
         image_binary_runs: runs("/image"),
-        dropped_binary_refused: is_refused("/dropped"),
+        killed,
+        dropped_binary_refused: is_stopped("/dropped"),
         metadata_change_allowed: runs("/chmod"),
-        modified_binary_refused: is_refused("/written"),
+        modified_binary_refused: is_stopped("/written"),
         writers_shut_out: is_busy_while_open("/open")?,
     })
 }
@@ -68,12 +74,12 @@ fn write_in_place(path: &str) -> io::Result<()> {
 }
 
 // The scratch root has no /dev/null, which is what standard input would be by default.
-fn execute(path: &str) -> io::Result<ExitStatus> {
-    Command::new(path).stdin(Stdio::inherit()).status()
+fn execute(path: &str) -> io::Result<Output> {
+    Command::new(path).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output()
 }
 
 fn runs(path: &str) -> bool {
-    execute(path).is_ok_and(|status| status.code() == Some(program::STATUS.into()))
+    execute(path).is_ok_and(|it| it.status.code() == Some(program::STATUS.into()) && it.stdout == program::SAID)
 }
 
 /// A program that somebody has open for writing must not start, nor be opened for writing once it has: else what was judged is not
@@ -81,6 +87,11 @@ fn runs(path: &str) -> bool {
 fn is_busy_while_open(path: &str) -> io::Result<bool> {
     let _writer = OpenOptions::new().append(true).open(path)?;
     Ok(execute(path).is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy))
+}
+
+/// The first thing that the program does is to write.
+fn is_killed(path: &str) -> bool {
+    execute(path).is_ok_and(|it| it.status.signal() == Some(Signal::SIGKILL as i32) && it.stdout.is_empty())
 }
 
 fn is_refused(path: &str) -> bool {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::containers::Hierarchy;
 use crate::kernel::KernelError;
 pub use backends::{BACKENDS, BackendChoice, attachment, obstacle};
 pub use self_test::{SelfTest, SelfTestError, load_overlay, self_test, self_test_apart, self_test_with};
@@ -20,8 +21,6 @@ const LSM_LIST: &str = "/sys/kernel/security/lsm";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// Where the kernel keeps its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Containers are known by their cgroup in this hierarchy.
-const CGROUP_V2: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// The same of the overlay module, where modules have theirs. Without it the layout that all supported versions share is used.
 const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 /// Capabilities by number: what loading and mounting need (include/uapi/linux/capability.h).
@@ -41,7 +40,7 @@ pub struct Check {
     pub backends: Vec<TriedBackend>,
     /// What the kernel offers, as far as it can be seen without loading anything.
     pub features: Vec<Feature>,
-    /// Whether executions are refused.
+    /// Whether executions are refused. With the backend `Kill` they are not: see `killed` of the self-test.
     pub prevention: bool,
     /// What is in every backend's way, each with what to do: none was tried then.
     pub problems: Vec<String>,
@@ -49,6 +48,20 @@ pub struct Check {
     pub warnings: Vec<String>,
     /// What the self-test saw.
     pub self_test: Option<SelfTest>,
+}
+
+impl Check {
+    /// For people: where nothing can be refused, what happens instead.
+    #[must_use]
+    pub fn prevention_in_words(&self) -> &'static str {
+        match (self.prevention, &self.self_test) {
+            (true, _) => "works",
+            (false, Some(test)) if test.killed => {
+                "does not work; drifted programs are killed before their first instruction"
+            }
+            (false, _) => "does not work",
+        }
+    }
 }
 
 /// A way to refuse an execution, tried.
@@ -94,12 +107,7 @@ pub fn prerequisites() -> Result<(), KernelError> {
             "run a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         );
     }
-    if !Path::new(CGROUP_V2).exists() {
-        return missing(
-            format!("cgroup v2 is not mounted at /sys/fs/cgroup ({CGROUP_V2} is missing)"),
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount it into the agent's container",
-        );
-    }
+    Hierarchy::of_host()?;
     if fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
         return missing(
             format!(
@@ -155,7 +163,7 @@ pub fn check(pin_dir: &Path) -> Check {
         }
         check.backends.push(TriedBackend { name: backend.as_str().to_owned(), usable: reason.is_none(), reason });
     }
-    check.prevention = check.backend.is_some();
+    check.prevention = check.self_test.as_ref().is_some_and(|test| !test.killed);
     check
 }
 
@@ -166,7 +174,10 @@ fn features() -> Vec<Feature> {
         ("kernel type information (BTF)", Path::new(BTF).exists()),
         ("module type information (BTF of overlay, loaded before the agent)", Path::new(OVERLAY_BTF).exists()),
         ("BPF among the active security modules", lsm.trim().split(',').any(|module| module == "bpf")),
-        ("cgroup v2 at /sys/fs/cgroup", Path::new(CGROUP_V2).exists()),
+        (
+            "cgroup v2, by which runtimes know containers here",
+            Hierarchy::of_host().is_ok_and(|it| it.controller.is_none()),
+        ),
     ]
     .map(|(name, available)| Feature { name: name.into(), available })
     .into()

@@ -6,15 +6,36 @@ const HEADERS: u64 = 64 + 56;
 /// What it exits with, and nothing else does by accident.
 pub(super) const STATUS: u8 = 77;
 
-/// `exit(STATUS)` in the machine's own instructions.
+/// What it writes to its standard output before anything else: the first byte of its own file.
+pub(super) const SAID: &[u8] = b"\x7f";
+
+/// `write(1, BASE, 1); exit(STATUS)` in the machine's own instructions.
 #[cfg(target_arch = "x86_64")]
-const CODE: [u8; 12] = [0xbf, STATUS, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]; // mov edi, STATUS; mov eax, exit; syscall
+const CODE: [u8; 34] = [
+    0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xbe, 0, 0, 0x40, 0, // mov eax, write; mov edi, 1; mov esi, BASE
+    0xba, 1, 0, 0, 0, 0x0f, 0x05, // mov edx, 1; syscall
+    0xbf, STATUS, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05, // mov edi, STATUS; mov eax, exit; syscall
+];
 #[cfg(target_arch = "aarch64")]
-const CODE: [u8; 12] = {
-    // mov x0, STATUS; mov x8, exit; svc 0
-    let [status, exit, call] = [0xd280_0000 | (STATUS as u32) << 5, 0xd280_0ba8_u32, 0xd400_0001_u32];
-    let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) = (status.to_le_bytes(), exit.to_le_bytes(), call.to_le_bytes());
-    [a, b, c, d, e, f, g, h, i, j, k, l]
+const CODE: [u8; 32] = {
+    // mov x0, 1; mov x1, BASE (movz, lsl 16); mov x2, 1; mov x8, write; svc 0; mov x0, STATUS; mov x8, exit; svc 0
+    let words = [
+        0xd280_0020_u32,
+        0xd2a0_0801,
+        0xd280_0022,
+        0xd280_0808,
+        0xd400_0001,
+        0xd280_0000 | (STATUS as u32) << 5,
+        0xd280_0ba8,
+        0xd400_0001,
+    ];
+    let mut code = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        code[at] = words[at / 4].to_le_bytes()[at % 4];
+        at += 1;
+    }
+    code
 };
 /// `EM_X86_64`, `EM_AARCH64` (include/uapi/linux/elf-em.h).
 #[cfg(target_arch = "x86_64")]
@@ -62,6 +83,7 @@ mod tests {
         let path = scratch.path().join("program");
         fs::write(&path, ends_at_once()).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(Command::new(&path).status().unwrap().code(), Some(STATUS.into()));
+        let output = Command::new(&path).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(STATUS.into()), SAID));
     }
 }

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mooring_crd::{Backend, policy_from_value};
-use mooring_policy::{NodeDefaults, compile};
+use mooring_policy::{NodeDefaults, RuleSet, compile};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use super::backends::attachment;
-use crate::containers::{Container, Root, Runtime};
+use crate::containers::{Container, Hierarchy, Root, Runtime};
+use crate::fanotify::Link;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
 
-/// Where the scratch container's cgroup and overlay are made.
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where the scratch container's overlay is made.
 const SCRATCH: &str = "/run";
 /// What their names begin with; the rest is the pid.
 const PREFIX: &str = "mooring-self-test-";
@@ -31,6 +31,9 @@ const PREFIX: &str = "mooring-self-test-";
 pub struct SelfTest {
     /// The image's own program ran.
     pub image_binary_runs: bool,
+    /// Programs were not refused but killed, which counts where not one instruction of theirs ran.
+    #[serde(default)]
+    pub killed: bool,
     /// A copy of it, dropped in the container, was refused.
     pub dropped_binary_refused: bool,
     /// The image's program still ran after a chmod.
@@ -42,16 +45,18 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// Whether prevention works.
+    /// Whether all went as the backend has it.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.problems().next().is_none()
     }
 
-    /// What makes prevention weaker than it is elsewhere.
+    /// What makes enforcement weaker than it is elsewhere.
     pub fn weaknesses(&self) -> impl Iterator<Item = String> {
+        let killed = "drifted programs are not refused but killed before their first instruction; libraries and scripts are not seen, and an image's program is killed after a change of its metadata until it was compared";
+        let killed = self.killed.then(|| killed.to_owned());
         let open = "this kernel executes programs that are open for writing, so that one can be changed after it was judged: use Linux 6.12.2 or later, or one before 6.11";
-        (!self.writers_shut_out).then(|| open.to_owned()).into_iter()
+        (!self.writers_shut_out).then(|| open.to_owned()).into_iter().chain(killed)
     }
 
     /// What did not go as it must.
@@ -59,7 +64,7 @@ impl SelfTest {
         [
             (self.image_binary_runs, "an image's own program was refused"),
             (self.dropped_binary_refused, "a dropped program ran"),
-            (self.metadata_change_allowed, "an image's program was refused after a chmod"),
+            (self.metadata_change_allowed || self.killed, "an image's program was refused after a chmod"),
             (self.modified_binary_refused, "an image's program ran after it was overwritten"),
         ]
         .into_iter()
@@ -75,7 +80,7 @@ pub enum SelfTestError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The scratch container could not be made.
-    #[error("self-test: {what}: {source}; it needs a cgroup2 mount at /sys/fs/cgroup and a writable /run")]
+    #[error("self-test: {what}: {source}; it needs writable cgroups below /sys/fs/cgroup and a writable /run")]
     Scratch {
         /// What was tried.
         what: &'static str,
@@ -118,8 +123,8 @@ pub fn self_test_apart(backend: Backend, pin_dir: &Path) -> Result<SelfTest, Sel
 }
 
 /// What tests whose process was killed have left behind.
-fn remove_leftovers() {
-    for parent in [CGROUPS, SCRATCH] {
+fn remove_leftovers(cgroups: &Path) {
+    for parent in [cgroups, Path::new(SCRATCH)] {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
@@ -144,7 +149,7 @@ pub fn load_overlay() {
 pub fn self_test(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     load_overlay();
     let options = LoadOptions { pins: None, comparison: false, attachment: attachment(backend)? };
-    self_test_with(&mut Kernel::load(&options)?, pin_dir)
+    self_test_with(&mut Kernel::load(&options)?, backend, pin_dir)
 }
 
 /// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in
@@ -152,10 +157,24 @@ pub fn self_test(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestE
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
-    remove_leftovers();
+pub fn self_test_with(kernel: &mut Kernel, backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    let beneath = try_once(kernel, None, pin_dir)?;
+    if backend != Backend::Fanotify || !beneath.passed() {
+        return Ok(beneath);
+    }
+    // A folder of its own: this listener is no agent's.
+    let link = Link::start(Path::new("/proc/self/exe"), &pin_dir.join(PREFIX), kernel.prover());
+    let mut link = scratch("start a Fanotify listener", link)?;
+    let tested = try_once(kernel, Some(&mut link), pin_dir);
+    link.end();
+    tested
+}
+
+fn try_once(kernel: &mut Kernel, listener: Option<&mut Link>, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    let cgroups = Hierarchy::of_host().map_err(KernelError::from)?.mount;
+    remove_leftovers(&cgroups);
     let name = format!("{PREFIX}{}", std::process::id());
-    let folders = Folders { cgroup: Path::new(CGROUPS).join(&name), overlay: Path::new(SCRATCH).join(&name) };
+    let folders = Folders { cgroup: cgroups.join(&name), overlay: Path::new(SCRATCH).join(&name) };
     scratch("make a folder", fs::create_dir_all(&folders.overlay))?;
     scratch("make a cgroup", fs::create_dir_all(&folders.cgroup))?;
     Pins::never_a_container(pin_dir, scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino())?;
@@ -163,11 +182,12 @@ pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, S
         "start the scratch container",
         Command::new("/proc/self/exe")
             .args(["self-test-child".as_ref(), folders.cgroup.as_os_str(), folders.overlay.as_os_str()])
+            .args((kernel.kills() && listener.is_none()).then_some("--killed"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn(),
     )?;
-    let result = converse(kernel, &folders, &mut child);
+    let result = converse(kernel, listener, &folders, &mut child);
     let _ = child.kill();
     let _ = child.wait();
     result
@@ -175,6 +195,7 @@ pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, S
 
 fn converse(
     kernel: &mut Kernel,
+    listener: Option<&mut Link>,
     folders: &Folders,
     child: &mut std::process::Child,
 ) -> Result<SelfTest, SelfTestError> {
@@ -184,16 +205,31 @@ fn converse(
     };
     let mut lines = BufReader::new(stdout).lines();
     let mut next = || scratch("hear from the scratch container", lines.next().unwrap_or_else(|| Err(gone())));
-    let root: (u32, u64) = scratch("read the scratch root", serde_json::from_str(&next()?).map_err(io::Error::other))?;
+    let (root, layers): ((u32, u64), u32) =
+        scratch("read the scratch root", serde_json::from_str(&next()?).map_err(io::Error::other))?;
     let cgroup = scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino();
-    kernel.enforce(&tables(), &Members::new())?;
-    kernel.enter(&container(cgroup, root), 1, 0)?;
+    let rules = rules();
+    // Of what generation 0 refuses nobody is told.
+    kernel.enforce(&Tables::encode(&rules, 0, 0), &Members::new())?;
+    let mut container = container(cgroup, root);
+    kernel.enter(&container, 1, 0)?;
+    if let Some(listener) = listener {
+        // The layers are in its mount namespace only.
+        let process = Path::new("/proc").join(child.id().to_string());
+        let layers = process.join("fd").join(layers.to_string());
+        container.root.path = process.join("root");
+        container.root.upper_dir = Some(layers.join("upper"));
+        container.root.lower_dirs = vec![layers.join("lower")];
+        listener.rules(&rules, 0, [(cgroup, 1)].into_iter());
+        listener.enter(&container, 1);
+        scratch("have the listener ask", listener.is_told())?;
+    }
     let mut stdin = stdin;
     scratch("talk to the scratch container", writeln!(stdin, "go"))?;
     scratch("read its result", serde_json::from_str(&next()?).map_err(io::Error::other))
 }
 
-fn tables() -> Tables {
+fn rules() -> RuleSet {
     let policy = serde_json::json!({
         "apiVersion": mooring_crd::API_VERSION,
         "kind": mooring_crd::POLICY_KIND,
@@ -201,8 +237,7 @@ fn tables() -> Tables {
         "spec": {"actions": {"prevent": true}},
     });
     let policies: Vec<_> = policy_from_value(policy).into_iter().collect();
-    // Of what generation 0 refuses nobody is told.
-    Tables::encode(&compile(&policies, NodeDefaults::default()).rules, 0, 0)
+    compile(&policies, NodeDefaults::default()).rules
 }
 
 fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {

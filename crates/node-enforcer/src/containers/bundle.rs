@@ -57,7 +57,7 @@ impl Bundle {
                 let json = folder.join("config.json");
                 return Ok(Some(Self::at(found.id.clone(), folder, json, Runtime::Other, state)));
             }
-            PlaceKind::Runc => (Runtime::Runc, runtime_state::runc(&found.folder)?),
+            PlaceKind::Runc => (Runtime::Runc, runtime_state::runc(&found.folder, &config.cgroups)?),
             PlaceKind::Crun => (Runtime::Crun, runtime_state::crun(&found.folder)?),
         };
         let Some(state) = state else { return Ok(None) };
@@ -158,7 +158,7 @@ impl Bundle {
     fn cgroup(&self, config: &FinderConfig, spec: &Spec, asked: Option<&str>) -> Option<(String, u64)> {
         let recorded = self.state.cgroup.clone().or_else(|| {
             let folder = self.state.cgroup_folder.as_deref()?;
-            let below = Path::new(folder).strip_prefix(&config.cgroup_mount).ok()?;
+            let below = Path::new(folder).strip_prefix(&config.cgroups.mount).ok()?;
             Some(format!("/{}", below.to_str()?))
         });
         if let Some(asked) = asked {
@@ -173,8 +173,8 @@ impl Bundle {
         let of_process = || {
             let pid = self.state.init_pid?;
             let table = files::read(&config.proc.join(pid.to_string()).join("cgroup"), files::SMALL_LIMIT).ok()??;
-            let line = table.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
-            let cgroup = String::from_utf8(line.to_vec()).ok()?;
+            let table = String::from_utf8(table).ok()?;
+            let cgroup = config.cgroups.path_in(&table)?.to_owned();
             fits(spec.cgroups_path(), &self.id, &cgroup).then_some(cgroup)
         };
         let known = |cgroup: String| config.cgroup_id(&cgroup).map(|id| (cgroup, id));
@@ -219,7 +219,7 @@ impl FinderConfig {
 
     /// The kernel's id of a cgroup; None if there is none (any more).
     pub(super) fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
-        let folder = self.cgroup_mount.join(cgroup.strip_prefix('/')?);
+        let folder = self.cgroups.mount.join(cgroup.strip_prefix('/')?);
         fs::symlink_metadata(folder).ok().filter(fs::Metadata::is_dir).map(|folder| folder.ino())
     }
 }

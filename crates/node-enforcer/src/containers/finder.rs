@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use super::bundle::{Bundle, waiting_runtimes};
 use super::places::Places;
 use super::runtime_state::State;
-use super::{Container, ContainerError, FileId, cgroup_path, command_line, files, located, mounts_of};
+use super::{Container, ContainerError, FileId, Hierarchy, cgroup_path, command_line, files, located, mounts_of};
 
 /// A command line longer than this is no runtime's.
 const CMDLINE_MAX: u64 = 64 << 10;
@@ -20,8 +20,8 @@ const CMDLINE_MAX: u64 = 64 << 10;
 pub struct FinderConfig {
     /// The host's `/proc`: pids are those of its pid namespace.
     pub proc: PathBuf,
-    /// Where cgroup2 is mounted.
-    pub cgroup_mount: PathBuf,
+    /// The hierarchy by whose cgroups containers are known.
+    pub cgroups: Hierarchy,
     /// Where the host's file tree begins, as this process sees it.
     pub host_root: PathBuf,
     /// The runtimes' folders, as the host names them.
@@ -32,7 +32,8 @@ impl Default for FinderConfig {
     fn default() -> Self {
         Self {
             proc: "/proc".into(),
-            cgroup_mount: "/sys/fs/cgroup".into(),
+            // Where it cannot be found out nothing is loaded either, and that says why.
+            cgroups: Hierarchy::of_host().unwrap_or_default(),
             host_root: "/".into(),
             places: Places::default(),
         }

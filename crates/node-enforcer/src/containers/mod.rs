@@ -10,6 +10,7 @@ mod command_line;
 mod error;
 mod files;
 mod finder;
+mod hierarchy;
 mod identity;
 mod located;
 mod mountinfo;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 
 pub use error::ContainerError;
 pub use finder::{Finder, FinderConfig};
+pub use hierarchy::Hierarchy;
 pub use located::{identity_of, namespace_number};
 pub use mountinfo::{MountEntry, mounts_of};
 pub use places::Places;
@@ -144,7 +146,7 @@ pub struct Container {
     /// False where the engine keeps labels that could not be read here (podman's database, docker's data folder
     /// elsewhere): then a label that is missing from `labels` may exist all the same.
     pub labels_known: bool,
-    /// Path below the cgroup mount, with a leading `/`.
+    /// Path below the hierarchy's mount, with a leading `/`.
     pub cgroup: String,
     /// The kernel's 64-bit id of that cgroup (its folder's inode number).
     pub cgroup_id: u64,

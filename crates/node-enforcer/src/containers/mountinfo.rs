@@ -59,6 +59,12 @@ impl MountEntry {
         dirs
     }
 
+    /// Whether the superblock has an option without a value.
+    #[must_use]
+    pub fn has_option(&self, name: &str) -> bool {
+        self.super_options.split(|b| *b == b',').any(|option| option == name.as_bytes())
+    }
+
     /// Values of a superblock option. A comma inside a value is printed as `\054`.
     fn options<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.super_options

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::files::{self, CONFIG_LIMIT, SMALL_LIMIT};
 use super::oci::Labels;
-use super::{ContainerError, cgroup_path};
+use super::{ContainerError, Hierarchy, cgroup_path};
 
 /// A running container's state.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct State {
 }
 
 /// runc's `state.json`; None where it is absent.
-pub(super) fn runc(folder: &Path) -> Result<Option<State>, ContainerError> {
+pub(super) fn runc(folder: &Path, cgroups: &Hierarchy) -> Result<Option<State>, ContainerError> {
     #[derive(Deserialize)]
     struct Written {
         #[serde(default)]
@@ -50,8 +50,10 @@ pub(super) fn runc(folder: &Path) -> Result<Option<State>, ContainerError> {
         bundle: labels.iter().find_map(|label| label.strip_prefix("bundle=")).map(PathBuf::from),
         init_pid: Some(written.init_process_pid).filter(|pid| *pid != 0),
         init_start: Some(written.init_process_start).filter(|start| *start != 0),
-        // The unified hierarchy has no name.
-        cgroup_folder: written.cgroup_paths.and_then(|mut paths| paths.remove("")),
+        // The unified hierarchy has no name, others have their controllers'.
+        cgroup_folder: written.cgroup_paths.and_then(|mut paths| {
+            paths.remove(cgroups.controller.as_ref().map_or("", |(_, controller)| controller.as_str()))
+        }),
         cgroup: None,
     }))
 }

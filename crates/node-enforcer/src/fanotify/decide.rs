@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::thread;
@@ -16,14 +15,18 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::origin;
-use super::sys::{self, Seen};
+use super::prove::Prover;
+use super::sys::Seen;
 use super::wire::Tracked;
 use crate::agent::{file_in, same_content};
+use crate::containers::identity_of;
+use crate::kernel::Proof;
 
 /// Components of a path that are tried.
 const COMPONENTS_MAX: usize = 64;
 /// The kernel's clock for files moves in steps of up to 10 ms; what changes twice within one looks as after the first.
 const TICK: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_millis(1100);
 /// Larger files stay what they are: modified.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -93,48 +96,53 @@ pub(super) struct Examined {
     pub(super) lasts: bool,
 }
 
-/// Compares a file of the upper folder with the image's: off the thread that answers, for it reads. What cannot be looked at counts as changed.
-pub(super) fn examine(container: &Tracked, seen: &Seen, path: &Path) -> Examined {
+/// Compares a file of the upper folder with the image's: off the thread that answers, for it reads. `file` is the overlay's own. What cannot be
+/// looked at counts as changed.
+pub(super) fn examine(prover: &Prover, container: &Tracked, seen: &Seen, file: &File, path: &Path) -> Examined {
     let modified = Examined { class: Class::ModifiedBinary, lower_path: None, lasts: false };
     let Some(upper) = &container.upper else { return modified };
-    let Ok(file) = open_beneath(upper, path) else { return modified };
-    if !file.metadata().is_ok_and(|metadata| seen.is(&metadata)) {
+    let Ok(above) = open_beneath(upper, path) else { return modified };
+    if !above.metadata().is_ok_and(|metadata| seen.is(&metadata)) {
         return modified;
     }
-    let lower = match origin::of(&file, &container.lower) {
+    let lower = match origin::of(&above, &container.lower) {
         Ok(Some(lower)) => Some(lower),
         // A copy-up whose origin the filesystem could not keep, or a file that was made where the image has one.
         Ok(None) => file_in(&container.lower, path),
         Err(_) => return modified,
     };
     let Some(lower) = lower else { return Examined { class: Class::NewBinary, lower_path: None, lasts: true } };
-    let lower_path = container.lower.iter().find_map(|layer| Some(Path::new("/").join(lower.strip_prefix(layer).ok()?)));
-    // Its data is still the image's.
-    if origin::has(&file, "metacopy") {
-        return Examined { class: Class::Image, lower_path, lasts: true };
-    }
-    let equal = is_unchanged(&file, &lower, seen).unwrap_or(false);
-    let class = if equal { Class::Image } else { Class::ModifiedBinary };
+    let lower_path =
+        container.lower.iter().find_map(|layer| Some(Path::new("/").join(lower.strip_prefix(layer).ok()?)));
+    let compared = compare(prover, seen, file, &lower);
+    let class = if let Ok(Some(true)) = compared { Class::Image } else { Class::ModifiedBinary };
     // Through a shared map a tmpfs is written without a trace.
-    let keeps_times = fstatfs(&file).is_ok_and(|said| said.filesystem_type() != TMPFS_MAGIC);
-    Examined { class, lower_path, lasts: keeps_times || !equal }
+    let keeps_times = fstatfs(&above).is_ok_and(|said| said.filesystem_type() != TMPFS_MAGIC);
+    let lasts = match compared {
+        Ok(Some(equal)) => keeps_times || !equal,
+        Ok(None) | Err(_) => false,
+    };
+    Examined { class, lower_path, lasts }
 }
 
-/// Whether a file that nobody may write now has the content of the other, and still had it when it was last looked at.
-fn is_unchanged(file: &File, lower: &Path, seen: &Seen) -> io::Result<bool> {
+/// Whether a file has the content of the other. The kernel is told, and says whether anybody can have written it meanwhile: None.
+fn compare(prover: &Prover, seen: &Seen, file: &File, lower: &Path) -> io::Result<Option<bool>> {
     if seen.size > BYTES_MAX {
-        return Ok(false);
+        return Ok(Some(false));
     }
-    let changed = u64::try_from(seen.changed.0).unwrap_or_default();
-    let changed = UNIX_EPOCH + Duration::new(changed, seen.changed.1);
-    if let Some(rest) = SystemTime::now().duration_since(changed).ok().and_then(|age| TICK.checked_sub(age)) {
-        thread::sleep(rest);
+    let changed = Duration::new(u64::try_from(seen.changed.0).unwrap_or_default(), seen.changed.1);
+    // Some filesystems count seconds only.
+    let settled = UNIX_EPOCH + changed + if seen.changed.1 == 0 { SECOND } else { TICK };
+    if let Ok(rest) = settled.duration_since(SystemTime::now()) {
+        thread::sleep(rest.min(SECOND));
     }
-    let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let nobody_writes = || -> io::Result<bool> {
-        Ok(sys::is_without_writers(&file) && seen.is(&file.metadata()?))
-    };
-    Ok(nobody_writes()? && same_content(&file, &File::open(lower)?)? && nobody_writes()?)
+    let id = identity_of(lower).map_err(io::Error::other)?;
+    if !prover.step(file, Proof::Begin(id))? {
+        return Ok(None);
+    }
+    let equal = same_content(file, &File::open(lower)?)?;
+    let is_told = prover.step(file, if equal { Proof::Commit } else { Proof::Refute })?;
+    Ok((is_told || !equal).then_some(equal))
 }
 
 /// A path as the policies' lists have it; none where it cannot be told.

@@ -86,7 +86,8 @@ pub(super) fn keep(beats: Arc<Beats>) -> io::Result<()> {
             match start(&beats) {
                 Ok(new) => {
                     guard = new;
-                    let _ = writeln!(log, "the guard of the Fanotify listener was gone ({ended}); there is another one");
+                    let _ =
+                        writeln!(log, "the guard of the Fanotify listener was gone ({ended}); there is another one");
                 }
                 Err(error) => {
                     let _ = writeln!(log, "the Fanotify listener ends: it has no guard: {error}");

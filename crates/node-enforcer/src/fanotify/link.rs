@@ -46,6 +46,7 @@ pub enum Heard {
 pub struct Link {
     program: PathBuf,
     folder: PathBuf,
+    prover: OwnedFd,
     child: Child,
     socket: UnixStream,
     inbox: Inbox,
@@ -61,7 +62,7 @@ fn folder_of(pin_dir: &Path) -> PathBuf {
     Path::new(PLACE).join(name.join("-"))
 }
 
-fn spawn(program: &Path, folder: &Path) -> io::Result<(Child, UnixStream)> {
+fn spawn(program: &Path, folder: &Path, prover: BorrowedFd<'_>) -> io::Result<(Child, UnixStream)> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -69,7 +70,7 @@ fn spawn(program: &Path, folder: &Path) -> io::Result<(Child, UnixStream)> {
         .arg(COMMAND)
         .arg(folder)
         .stdin(OwnedFd::from(theirs))
-        .stdout(io::stderr().as_fd().try_clone_to_owned()?)
+        .stdout(prover.try_clone_to_owned()?)
         // A terminal's Ctrl-C is for the agent.
         .process_group(0)
         .spawn()?;
@@ -77,16 +78,18 @@ fn spawn(program: &Path, folder: &Path) -> io::Result<(Child, UnixStream)> {
 }
 
 impl Link {
-    /// Starts a listener that is asked about nothing yet, and waits until it listens. `program` is this program.
+    /// Starts a listener that is asked about nothing yet, and waits until it listens. `program` is this program, `prover` what
+    /// [`crate::kernel::Kernel::prover`] gives.
     ///
     /// # Errors
     /// When it does not begin: without `CAP_SYS_ADMIN`, or on a kernel without permission events.
-    pub fn start(program: &Path, pin_dir: &Path) -> io::Result<Self> {
+    pub fn start(program: &Path, pin_dir: &Path, prover: BorrowedFd<'_>) -> io::Result<Self> {
         let folder = folder_of(pin_dir);
-        let (child, socket) = spawn(program, &folder)?;
+        let (child, socket) = spawn(program, &folder, prover)?;
         let mut link = Self {
             program: program.to_owned(),
             folder,
+            prover: prover.try_clone_to_owned()?,
             child,
             socket,
             inbox: Inbox::default(),
@@ -156,6 +159,27 @@ impl Link {
         self.order(&Order::Leave(cgroup));
     }
 
+    /// Waits until it has marked what it was told of last; for a test.
+    ///
+    /// # Errors
+    /// When it could not.
+    pub fn is_told(&mut self) -> io::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < BEGIN {
+            let _ = self.outbox.flush(&mut self.socket);
+            let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polled, PollTimeout::from(100_u16))?;
+            let goes_on = self.inbox.fill(&mut self.socket)?;
+            match self.inbox.take()? {
+                Some(Report::Entered { problem: None, .. }) => return Ok(()),
+                Some(Report::Entered { problem: Some(problem), .. }) => return Err(io::Error::other(problem)),
+                _ if !goes_on => break,
+                _ => {}
+            }
+        }
+        Err(io::Error::other("the listener does not answer"))
+    }
+
     fn order(&mut self, order: &Order) {
         match encode(order) {
             Ok(message) => self.outbox.push(message),
@@ -180,7 +204,7 @@ impl Link {
         let how = self.bury();
         self.ended += 1;
         self.ready = false;
-        match spawn(&self.program, &self.folder) {
+        match spawn(&self.program, &self.folder, self.prover.as_fd()) {
             Ok((child, socket)) => {
                 self.child = child;
                 self.socket = socket;

@@ -3,7 +3,7 @@
 //! It outlives its agent and goes on by the last rules that it was given; the next agent ends it when its own listens.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,6 +19,7 @@ use super::beat::{Beats, Whose};
 use super::decide::{Examined, Place, name_of, place_of};
 use super::guard;
 use super::marks::{Kind, Marks};
+use super::prove::Prover;
 use super::sys::{self, Seen};
 use super::tell::Teller;
 use super::wire::{Denied, Inbox, Order, Report, Tracked};
@@ -63,7 +64,7 @@ struct Listener {
     waiting: HashMap<Key, Waiting>,
 }
 
-/// Listens until it is told to end. Its standard input is the agent; `folder` is where the next agent looks for it.
+/// Listens until it is told to end. Its standard input is the agent, its standard output the program that is told of proofs; `folder` is where the next agent looks for it.
 ///
 /// # Errors
 /// When the system refuses what it needs: then nothing waits for it either.
@@ -71,6 +72,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
     sys::hurry();
     let agent = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     agent.set_nonblocking(true)?;
+    let prover = Prover::new(io::stdout().as_fd().try_clone_to_owned()?);
     let beats = Arc::new(Beats::new()?);
     guard::keep(Arc::clone(&beats))?;
     beats.beat(Whose::Listener, 1)?;
@@ -80,7 +82,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
     next.set_nonblocking(true)?;
     let mut listener = Listener {
         marks: Marks::new()?,
-        workers: Workers::start()?,
+        workers: Workers::start(prover)?,
         teller: Teller::default(),
         agent: Some(agent),
         inbox: Inbox::default(),
@@ -255,7 +257,9 @@ impl Listener {
         {
             return self.settle(event, key, Answer::Allow, true);
         }
-        if !self.workers.ask(Job::Examine(key.clone(), Arc::clone(container), path)) {
+        let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
+        let job = file.map(|file| Job::Examine(key.clone(), Arc::clone(container), file, path));
+        if !job.is_some_and(|job| self.workers.ask(job)) {
             return self.settle(event, key, unknown, false);
         }
         let until = Some((Instant::now() + COMPARE, unknown));
@@ -272,7 +276,8 @@ impl Listener {
                     self.answer(&event, &answer);
                 }
                 // Of a container that is gone, or is described anew, nothing is kept.
-                let is_there = self.containers.get(&container.cgroup).is_some_and(|known| Arc::ptr_eq(known, &container));
+                let is_there =
+                    self.containers.get(&container.cgroup).is_some_and(|known| Arc::ptr_eq(known, &container));
                 if lasts && is_there {
                     self.remember(key, answer);
                 }
@@ -294,14 +299,7 @@ impl Listener {
         }
     }
 
-    fn judge(
-        &self,
-        container: &Tracked,
-        seen: &Seen,
-        class: Class,
-        path: Name<'_>,
-        lower: Option<&[u8]>,
-    ) -> Answer {
+    fn judge(&self, container: &Tracked, seen: &Seen, class: Class, path: Name<'_>, lower: Option<&[u8]>) -> Answer {
         let member = SlotMask::from_bits(container.member);
         let lower_path = lower.map_or(Name::None, Name::Path);
         // The name that it is invoked by is not known here.

@@ -159,7 +159,8 @@ impl Marks {
         surveyed.push(namespace);
         let mut problems = Vec::new();
         for mount in mounts {
-            let marked = if mount.dev == container.dev { Ok(Kind::Root) } else { self.mark_mount(container, &process, &mount) };
+            let marked =
+                if mount.dev == container.dev { Ok(Kind::Root) } else { self.mark_mount(container, &process, &mount) };
             match marked {
                 Ok(kind) => {
                     let MountEntry { id, dev, root, .. } = mount;

@@ -11,11 +11,20 @@ mod link;
 mod listener;
 mod marks;
 mod origin;
+mod prove;
 mod sys;
 mod tell;
 mod wire;
 mod work;
 
+use std::io;
+
 pub use guard::run as guard;
 pub use link::{Heard, Link, release};
 pub use listener::run as listen;
+
+/// What is in the way of a group, as far as it can be seen without marking anything.
+#[must_use]
+pub fn obstacle() -> Option<io::Error> {
+    marks::Marks::new().err()
+}

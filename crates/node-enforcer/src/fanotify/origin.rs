@@ -21,11 +21,6 @@ const HANDLE: usize = 21;
 /// Entries of the image's layers that are looked through for one file whose path the kernel does not tell.
 const ENTRIES_MAX: usize = 500_000;
 
-/// Whether a file of an upper folder has one of overlayfs's attributes; one that cannot be read counts as absent.
-pub(super) fn has(file: &File, name: &str) -> bool {
-    attribute(file, name).is_ok_and(|value| value.is_some())
-}
-
 fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     for prefix in PREFIXES {
@@ -63,9 +58,8 @@ fn parse(origin: &[u8]) -> Option<(u8, &[u8])> {
 /// The kernel tells a file's path where its folder is in memory, as it is while the overlay uses it; else the layers are searched.
 fn path_of(found: &File, layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
     let wanted = found.metadata()?;
-    let is_it = |path: &Path| {
-        fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (wanted.dev(), wanted.ino()))
-    };
+    let is_it =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (wanted.dev(), wanted.ino()));
     if !wanted.is_file() {
         return Ok(None);
     }

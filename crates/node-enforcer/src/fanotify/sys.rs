@@ -7,6 +7,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
 use nix::errno::Errno;
 use nix::libc;
 
@@ -40,8 +41,7 @@ impl Seen {
         let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
         let descriptor = file.as_fd().as_raw_fd();
         // SAFETY: the path is an empty string that lives long enough, and the kernel writes one `statx` into the buffer.
-        let result =
-            unsafe { libc::statx(descriptor, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, buffer.as_mut_ptr()) };
+        let result = unsafe { libc::statx(descriptor, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, buffer.as_mut_ptr()) };
         Errno::result(result)?;
         // SAFETY: zeroes are a valid `statx`, and the kernel has filled it in.
         let said = unsafe { buffer.assume_init() };
@@ -95,15 +95,20 @@ pub(super) fn kill(pidfd: impl AsFd) -> io::Result<()> {
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
-/// Whether nobody has the file open, or mapped, for writing: only then the kernel gives a read lease (fcntl(2), `F_SETLEASE`), which
-/// is given back at once.
-pub(super) fn is_without_writers(file: &File) -> bool {
-    let set = |kind: i32| {
-        // SAFETY: it takes two numbers.
-        Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) })
+/// Runs a BPF program of type `raw_tp` on these words; gives what it returns.
+///
+/// # Errors
+/// The system's.
+pub(super) fn run_program(program: impl AsFd, words: &[u64; 4]) -> io::Result<u32> {
+    let mut options = bpf_test_run_opts {
+        sz: size_of::<bpf_test_run_opts>() as _,
+        ctx_in: words.as_ptr().cast(),
+        ctx_size_in: u32::try_from(size_of_val(words)).map_err(io::Error::other)?,
+        ..bpf_test_run_opts::default()
     };
-    let given = set(libc::F_RDLCK).is_ok();
-    given && set(libc::F_UNLCK).is_ok()
+    // SAFETY: the options say their own size, and the words and their size, which outlive the call.
+    let result = unsafe { bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut options) };
+    if result == 0 { Ok(options.retval) } else { Err(io::Error::from_raw_os_error(-result)) }
 }
 
 /// What comes first in a `struct file_handle`, which has `f_handle` after it.

@@ -1,5 +1,6 @@
 //! What may take long, in threads of its own: whoever answers never waits for a disk.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::statfs::statfs;
 
 use super::decide::{Examined, examine};
+use super::prove::Prover;
 use super::sys::Seen;
 use super::wire::Tracked;
 use crate::agent::REMOTE;
@@ -27,8 +29,8 @@ pub(super) type Key = (Seen, PathBuf);
 pub(super) enum Job {
     /// Whether a container's layers can be looked at without waiting for another machine.
     Admit(Arc<Tracked>),
-    /// Compare a file of its upper folder, with this path.
-    Examine(Key, Arc<Tracked>, PathBuf),
+    /// Compare a file of its upper folder, with this path; open as the overlay has it.
+    Examine(Key, Arc<Tracked>, File, PathBuf),
 }
 
 /// What was done.
@@ -51,15 +53,17 @@ impl Workers {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(prover: Prover) -> io::Result<Self> {
+        let prover = Arc::new(prover);
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let (sender, done) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         for _ in 0..THREADS {
             let (waiting, sender, wake) = (Arc::clone(&waiting), sender.clone(), Arc::clone(&wake));
+            let prover = Arc::clone(&prover);
             let thread = thread::Builder::new().name("examine".to_owned()).stack_size(256 << 10);
-            thread.spawn(move || work(&waiting, &sender, &wake))?;
+            thread.spawn(move || work(&prover, &waiting, &sender, &wake))?;
         }
         Ok(Self { jobs, done, wake })
     }
@@ -81,7 +85,7 @@ impl Workers {
     }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, wake: &EventFd) {
+fn work(prover: &Prover, jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, wake: &EventFd) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let result = match job {
@@ -90,8 +94,8 @@ fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, wake: &EventFd) {
                 let problem = obstacle(&container);
                 Done::Admitted(container, problem)
             }
-            Ok(Job::Examine(key, container, path)) => {
-                let examined = examine(&container, &key.0, &path);
+            Ok(Job::Examine(key, container, file, path)) => {
+                let examined = examine(prover, &container, &key.0, &file, &path);
                 Done::Examined(key, container, path, examined)
             }
         };

@@ -23,6 +23,9 @@ use crate::containers::{self, Container, FileId};
 /// Maps that belong to one load and are not handed over.
 const UNPINNED_MAPS: [&str; 4] = ["scratches", "claimed_scratches", "verdict_cases", "verdicts"];
 
+/// The program without which nobody sees files change.
+const WATCHES_FILES: &str = "mooring_file_open";
+
 /// How the programs are loaded.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
@@ -56,6 +59,7 @@ pub struct Kernel {
     relieved: u16,
     half: u32,
     took_over: bool,
+    kills: bool,
     // Dropping a link that is not pinned detaches its program.
     _links: Vec<Link>,
 }
@@ -82,6 +86,12 @@ impl Kernel {
         if let Some(pins) = &options.pins {
             pin_new_maps(&mut skeleton, pins)?;
         }
+        let watches = options.attachment != Attachment::ExecTracepoints;
+        if let (true, Some(pins), Some(before)) = (watches, &options.pins, &before)
+            && !pins.links_of(before.instance).join(WATCHES_FILES).exists()
+        {
+            forget_clean_marks(&skeleton)?;
+        }
         let links = attach(&mut skeleton, options.pins.as_ref(), instance)?;
         Ok(Self {
             skeleton,
@@ -90,6 +100,7 @@ impl Kernel {
             relieved: before.map_or(0, |control| control.instance),
             half: before.map_or(1, |control| control.tables),
             took_over: false,
+            kills: options.attachment == Attachment::ExecTracepoints,
             _links: links,
         })
     }
@@ -98,6 +109,12 @@ impl Kernel {
     #[must_use]
     pub fn is_first(&self) -> bool {
         self.relieved == 0
+    }
+
+    /// Whether the programs refuse nothing and kill instead.
+    #[must_use]
+    pub fn kills(&self) -> bool {
+        self.kills
     }
 
     /// Takes this load down again; what was in force before it stays.
@@ -314,6 +331,24 @@ impl Kernel {
     }
 }
 
+/// A file may have been written under its mark while programs were in force that do not watch files.
+fn forget_clean_marks(skeleton: &MooringSkel<'_>) -> Result<(), KernelError> {
+    let marks = &skeleton.maps.clean_marks;
+    let known: Vec<_> = marks.keys().collect();
+    for key in known {
+        // Not there is as good as deleted.
+        let _ = marks.delete(&key);
+    }
+    if marks.keys().next().is_none() {
+        Ok(())
+    } else {
+        Err(KernelError::Unsupported {
+            missing: "marks of files that nobody watches any more cannot be deleted".into(),
+            fix: "take everything down with `mooring-enforcer release`, and start anew".into(),
+        })
+    }
+}
+
 fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), KernelError> {
     outer
         .update(&half.to_ne_bytes(), &inner.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY)
@@ -331,10 +366,15 @@ fn configure(open: &mut OpenMooringSkel<'_>, instance: u16, attachment: Attachme
         rodata.host_root_inode = host_root.ino;
         rodata.scratch_slots = slots;
     }
-    hooks::configure(open, attachment).map_err(|error| KernelError::Unsupported {
+    let missing = |error: hooks::MissingHook| KernelError::Unsupported {
         missing: format!("this kernel has no {}", error.missing),
         fix: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, CONFIG_SECURITY=y and CONFIG_BPF_LSM=y".into(),
-    })?;
+    };
+    hooks::configure(open, attachment).map_err(missing)?;
+    let hierarchy = containers::Hierarchy::of_host()?;
+    if let Some((number, controller)) = &hierarchy.controller {
+        hooks::use_hierarchy(open, *number, controller).map_err(missing)?;
+    }
     open.maps.scratches.set_max_entries(slots).map_err(KernelError::bpf("size the scratch buffers"))
 }
 

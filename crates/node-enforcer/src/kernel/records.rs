@@ -12,6 +12,8 @@ pub struct Record {
     pub key: Key,
     /// Slots that refused it; not known where the record itself was lost.
     pub denied: Option<u64>,
+    /// What was denied could not be refused: the process was killed.
+    pub killed: bool,
     /// Nanoseconds since boot.
     pub time: u64,
     /// False: the floods table was full, and this record stands for itself.
@@ -85,6 +87,7 @@ impl Record {
         Self {
             key,
             denied: None,
+            killed: false,
             time: 0,
             aggregated: true,
             pid: 0,
@@ -106,6 +109,7 @@ impl Record {
         Some(Self {
             key: Key::from(&record.key),
             denied: Some(record.denied),
+            killed: record.killed != 0,
             time: record.time,
             aggregated: record.aggregated != 0,
             pid: record.pid,

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mooring_crd::{
-    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, event_name,
+    DriftEvent, DriftEventSpec, DriftEventStatus, EventPod, EventVolume, Parent, Process, Reason, Verdict, event_name,
 };
 use mooring_policy::{Class, RuleSet, SlotPolicy};
 
@@ -39,8 +39,10 @@ impl EventKey {
 #[must_use]
 pub fn events_of(violation: &Violation, rules: &RuleSet, node: &str) -> Vec<(EventKey, DriftEvent)> {
     let judgement = violation.judgement();
-    let Some(verdict) = judgement.verdict() else {
-        return Vec::new();
+    let verdict = match judgement.verdict() {
+        Some(Verdict::Denied) if violation.killed => Verdict::Killed,
+        Some(verdict) => verdict,
+        None => return Vec::new(),
     };
     let slots = judgement.violating.slots();
     slots

@@ -26,6 +26,8 @@ pub struct Violation {
     pub prohibited: SlotMask,
     /// Violated slots that prevent; none: it ran.
     pub denied: SlotMask,
+    /// It could not be refused: whoever executed it was killed.
+    pub killed: bool,
     /// What the file is.
     pub class: Class,
     /// What was done with it.

@@ -28,6 +28,9 @@ impl Agent {
                 eprintln!("{path} is not prohibited by its link's name in container {}: {error}", container.id);
             }
         }
+        if let Some(listener) = &mut self.listener {
+            listener.enter(&known.container, member.bits());
+        }
         match self.kernel.enter(&known.container, member.bits(), known.started) {
             Ok(()) => {
                 if self.shortage.no_longer(cgroup) {
@@ -91,6 +94,9 @@ impl Agent {
         if let Some(known) = self.roster.released(cgroup) {
             self.shortage.released();
             self.kernel.forget(&known.container);
+            if let Some(listener) = &mut self.listener {
+                listener.leave(cgroup);
+            }
             self.reporter.forget(&known.container);
             if let Some(uid) = known.container.pod_uid.as_deref()
                 && self.roster.of_pod(uid).next().is_none()

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::scratch::Scratch;
-use super::{Finder, FinderConfig, Places};
+use super::{Finder, FinderConfig, Hierarchy, Places};
 
 /// Where containerd keeps its bundles.
 pub(super) const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task";
@@ -26,7 +26,7 @@ impl Host {
         let tree = Scratch::new();
         let finder = Finder::new(FinderConfig {
             proc: tree.folder("proc"),
-            cgroup_mount: tree.folder("sys/fs/cgroup"),
+            cgroups: Hierarchy { mount: tree.folder("sys/fs/cgroup"), controller: None },
             host_root: tree.path().to_owned(),
             places: Places::default(),
         });

@@ -73,10 +73,8 @@ fn a_container_of_runc_is_found_and_its_tmpfs_resolved() {
     let created = Created(scratch.path(), state_text, &id);
     let create = ["--root", state_text, "create", &id];
     runc(&create, scratch.path()).unwrap();
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    let cgroup_mount: PathBuf = if unified.is_dir() { unified.into() } else { "/sys/fs/cgroup".into() };
+    let cgroup_mount = Hierarchy::of_host().unwrap().mount;
     let finder = Finder::new(FinderConfig {
-        cgroup_mount: cgroup_mount.clone(),
         places: Places { runc: vec![state.clone()], ..Places::default() },
         ..FinderConfig::default()
     });
