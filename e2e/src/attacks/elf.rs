@@ -8,7 +8,8 @@ const PAGE: usize = 4096;
 const PROGRAM_HEADER: usize = 56;
 
 /// A static x86-64 program that writes `text` to standard output and exits 0. `salt` is appended so that two programs differ.
-pub(crate) fn program(text: &str, salt: &str) -> Vec<u8> {
+#[must_use]
+pub fn program(text: &str, salt: &str) -> Vec<u8> {
     build(text, salt, None)
 }
 

@@ -4,7 +4,7 @@
 
 pub(crate) mod case;
 pub(crate) mod copy_up;
-pub(crate) mod elf;
+pub mod elf;
 pub(crate) mod exceptions;
 pub(crate) mod fileless;
 pub(crate) mod foreign_mount;

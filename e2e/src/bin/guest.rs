@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use mooring_e2e::attacks::payload;
-use mooring_e2e::guest::{Bench, Context, Report, RuntimeKind, bench, list, run};
+use mooring_e2e::guest::{Bench, Context, Report, RuntimeKind, bench, list, run, use_backend};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +29,9 @@ enum Command {
         /// The enforcer's binary; only the suite `control` does without.
         #[arg(long)]
         enforcer: Option<PathBuf>,
+        /// The enforcer's backend; the best one when left out.
+        #[arg(long)]
+        backend: Option<String>,
     },
     /// Measures what the enforcer costs and writes the numbers.
     Bench {
@@ -60,7 +63,12 @@ fn main() -> ExitCode {
             list();
             ExitCode::SUCCESS
         }
-        Command::Run { names, runtime, enforcer } => ended(suites(&names, runtime, enforcer)),
+        Command::Run { names, runtime, enforcer, backend } => {
+            if let Some(backend) = backend {
+                use_backend(backend);
+            }
+            ended(suites(&names, runtime, enforcer))
+        }
         Command::Bench { what, enforcer, program, by_program, out } => {
             ended(measure(what, enforcer, &program, by_program, &out))
         }

@@ -7,12 +7,26 @@ use nix::sys::signal::Signal;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// The default place of its pins.
 pub(crate) const PINS: &str = "/sys/fs/bpf/mooring";
+/// The backend that every enforcer of this run uses, unless its test names another; None: the best one.
+static BACKEND: OnceLock<String> = OnceLock::new();
+
+/// Has every enforcer of this run use this backend.
+pub fn use_backend(name: String) {
+    // Asked once, before the first one starts.
+    let _ = BACKEND.set(name);
+}
+
+/// Whether what drifted is killed in this run, not refused.
+pub(crate) fn kills() -> bool {
+    BACKEND.get().is_some_and(|name| name == "Kill")
+}
+
 /// How long it may take to start, here where every instruction is emulated.
 const START: Duration = Duration::from_secs(90);
 
@@ -49,11 +63,13 @@ impl Enforcer {
     }
 
     fn launch_with(binary: &Path, policies: &Path, arguments: &[&str]) -> Result<Enforcer> {
+        let backend = BACKEND.get().filter(|_| !arguments.contains(&"--backend"));
         let mut child = Command::new(binary)
             .arg("run")
             .arg("--policies")
             .arg(policies)
             .args(["-o", "json"])
+            .args(backend.into_iter().flat_map(|backend| ["--backend", backend]))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -20,6 +20,7 @@ mod system;
 
 pub use bench::{Bench, bench};
 pub use context::{Context, RuntimeKind};
+pub use enforcer::use_backend;
 pub use error::HarnessError;
 pub use report::Report;
 pub use suites::{list, run};

@@ -84,11 +84,24 @@ fn hold(path: &Path) -> io::Result<Held> {
     Ok(Held { file, ino, mount_id })
 }
 
-/// The number of a namespace, as the kernel knows it: the inode of its file in `/proc/<pid>/ns`.
+/// The host's root folder and the number of its mount namespace: those of PID 1. Where a security module guards PID 1's, those of this
+/// thread, if it is in the mount namespace of the kernel's own threads.
 ///
 /// # Errors
-/// When it cannot be asked.
-pub fn namespace_number(path: &Path) -> Result<u32, ContainerError> {
+/// When they cannot be asked.
+pub fn host_root_and_namespace() -> Result<(FileId, u32), ContainerError> {
+    let of_init = || Ok((identity_of(Path::new("/proc/1/root"))?, namespace_number(Path::new("/proc/1/ns/mnt"))?));
+    of_init().or_else(|error| {
+        // PID 2 is kthreadd; a process of that id in another pid namespace is no kernel thread, whose command line is empty.
+        let kernel = namespace_number(Path::new("/proc/2/ns/mnt"))?;
+        let is_kernel = fs::read("/proc/2/cmdline").is_ok_and(|line| line.is_empty());
+        let own = namespace_number(Path::new("/proc/thread-self/ns/mnt"))?;
+        if is_kernel && kernel == own { Ok((identity_of(Path::new("/"))?, own)) } else { Err(error) }
+    })
+}
+
+/// The number of a namespace, as the kernel knows it: the inode of its file in `/proc/<pid>/ns`.
+fn namespace_number(path: &Path) -> Result<u32, ContainerError> {
     let number = fs::metadata(path).map(|metadata| metadata.ino());
     let number = number.and_then(|ino| u32::try_from(ino).map_err(io::Error::other));
     number.map_err(|source| ContainerError::Unreadable { path: path.to_path_buf(), source })

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 pub use error::ContainerError;
 pub use finder::{Finder, FinderConfig};
 pub use hierarchy::Hierarchy;
-pub use located::{identity_of, namespace_number};
+pub use located::{host_root_and_namespace, identity_of};
 pub use mountinfo::{MountEntry, mounts_of};
 pub use places::Places;
 pub(crate) use volumes::name_in_pod;

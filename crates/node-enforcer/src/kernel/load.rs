@@ -3,7 +3,6 @@
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramAttachType, ProgramMut};
@@ -356,8 +355,7 @@ fn set_inner(outer: &impl MapCore, half: u32, inner: &MapHandle) -> Result<(), K
 }
 
 fn configure(open: &mut OpenMooringSkel<'_>, instance: u16, attachment: Attachment) -> Result<(), KernelError> {
-    let host_root = containers::identity_of(Path::new("/proc/1/root"))?;
-    let host_mount_namespace = containers::namespace_number(Path::new("/proc/1/ns/mnt"))?;
+    let (host_root, host_mount_namespace) = containers::host_root_and_namespace()?;
     let slots = cpus() * SCRATCH_SLOTS_PER_CPU;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.instance = instance.into();

@@ -1,0 +1,266 @@
+//! What a test on this machine's own kernel needs: runc, a container of the test's own, and an enforcer whose pins are the test's own.
+//!
+//! Nothing is installed, and no other container is touched: the policy is for the test's container by its name, what is unknown may do
+//! everything, the pins are in a BPF file system of the test's own, which is gone with it.
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mooring_e2e::attacks::elf;
+use mooring_e2e::testing::{policy, repository};
+use mooring_e2e::vm::apt::{Index, Mirror};
+use mooring_e2e::vm::cache::{self, Cache, Scratch};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::{Value, json};
+
+/// Its runc needs no newer C library than any machine has that can build this.
+const SUITE: &str = "bookworm";
+const PACKAGES: [&str; 3] = ["runc", "libseccomp2", "busybox-static"];
+/// What the dropped program prints, first of all.
+pub(crate) const TOKEN: &str = "DROPPED-PROGRAM-RAN\n";
+/// The applets that the image has.
+const APPLETS: [&str; 6] = ["sh", "cp", "chmod", "sleep", "true", "cat"];
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Folders, mounts, programs.
+pub(crate) struct Rig {
+    tools: PathBuf,
+    scratch: Scratch,
+    mounts: Vec<PathBuf>,
+}
+
+fn tools() -> PathBuf {
+    let cache = Cache::of_user();
+    let target = cache.path(format!("native/{SUITE}-{}", PACKAGES.join("+")));
+    let _lock = cache.lock("download").unwrap();
+    if !cache::unchanged(&target) {
+        let scratch = cache.scratch("native").unwrap();
+        let index = Index::update(&cache, &Mirror::of_machine().unwrap(), &[SUITE]).unwrap();
+        let tree = scratch.folder("tree").unwrap();
+        index.unpack(&PACKAGES.map(str::to_owned), &scratch.path().join("deb"), &tree).unwrap();
+        // What is published is files.
+        let flat = scratch.folder("flat").unwrap();
+        for file in ["usr/sbin/runc", "usr/lib/x86_64-linux-gnu/libseccomp.so.2", "bin/busybox"] {
+            let file = tree.join(file);
+            fs::copy(&file, flat.join(file.file_name().unwrap())).unwrap();
+        }
+        cache::publish(&flat, &target).unwrap();
+    }
+    target
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let scratch = Cache::of_user().scratch("native").unwrap();
+        let mut rig = Self { tools: tools(), scratch, mounts: Vec::new() };
+        let pins = rig.folder("bpf");
+        mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+        rig.mounts.push(pins);
+        rig.folder("policies");
+        rig
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.scratch.folder(name).unwrap()
+    }
+
+    fn runc(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.tools.join("runc"));
+        command.env("LD_LIBRARY_PATH", &self.tools);
+        command.arg("--root").arg(self.folder("state")).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// A container that sleeps.
+    pub(crate) fn container(&mut self, id: &str) -> Container {
+        let bundle = self.folder(&format!("bundles/{id}"));
+        let [lower, upper, work, root] = ["lower", "upper", "work", "rootfs"].map(|name| bundle.join(name));
+        for folder in [&lower.join("bin"), &lower.join("proc"), &lower.join("dev"), &upper, &work, &root] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let program = |path: &Path, bytes: &[u8]| {
+            fs::write(path, bytes).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        };
+        program(&lower.join("bin/busybox"), &fs::read(self.tools.join("busybox")).unwrap());
+        for applet in APPLETS {
+            symlink("busybox", lower.join("bin").join(applet)).unwrap();
+        }
+        program(&lower.join("bin/tiny"), &elf::program(TOKEN, ""));
+        program(&lower.join("bin/other"), &elf::program("other\n", ""));
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        self.mounts.push(root);
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {"args": ["/bin/sleep", "1000"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"],
+                "capabilities": {"bounding": ["CAP_FOWNER"], "effective": ["CAP_FOWNER"], "permitted": ["CAP_FOWNER"]}},
+            "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}],
+            // In a folder of the test's own in each hierarchy.
+            "linux": {"cgroupsPath": format!("/{}/{id}", cgroup_parent()),
+                "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}]},
+        });
+        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        let log = bundle.join("log");
+        let mut run = self.runc(&["run", "--detach", "--bundle"]);
+        // Not to a pipe: the container would hold it open.
+        let output = File::create(&log).unwrap();
+        run.arg(&bundle).arg(id).stdout(output.try_clone().unwrap()).stderr(output);
+        assert!(run.status().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+        let delete = self.runc(&["delete", "--force", id]);
+        Container { id: id.to_owned(), exec: self.runc(&["exec", id]), delete }
+    }
+
+    pub(crate) fn policy(&self, name: &str, spec: Value) {
+        let path = self.folder("policies").join(format!("{name}.json"));
+        fs::write(path, policy(name, spec).to_string()).unwrap();
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.scratch.path().join("bpf/mooring")
+    }
+
+    /// The enforcer with these arguments, in force.
+    pub(crate) fn enforcer(&self, arguments: &[&str]) -> Enforcer {
+        let mut child = Command::new(binary())
+            .args(["run", "-o", "json", "--unknown-containers", "Allow", "--policies"])
+            .arg(self.folder("policies"))
+            .arg("--pin-dir")
+            .arg(self.pins())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let [events, log] = [Heard::default(), Heard::default()];
+        listen(child.stdout.take().unwrap(), &events);
+        listen(child.stderr.take().unwrap(), &log);
+        let enforcer = Enforcer { child, events, log };
+        wait_for("enforcement", || enforcer.said("enforcing: ").is_some());
+        enforcer
+    }
+
+    pub(crate) fn release(&self) {
+        let ended = Command::new(binary()).args(["release", "--pin-dir"]).arg(self.pins()).output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Pins go with their file system, and programs with their pins: whatever failed, nothing stays in force.
+        for place in self.mounts.iter().rev() {
+            if let Err(error) = umount2(place, MntFlags::MNT_DETACH) {
+                eprintln!("{}: {error}", place.display());
+            }
+        }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            // Where it was made; empty, since its containers are deleted.
+            let _ = fs::remove_dir(hierarchy.path().join(cgroup_parent()));
+        }
+    }
+}
+
+fn cgroup_parent() -> String {
+    format!("mooring-native-{}", std::process::id())
+}
+
+fn binary() -> PathBuf {
+    let built = repository("target/x86_64-unknown-linux-gnu/release/mooring-enforcer");
+    std::env::var_os("MOORING_ENFORCER").map_or(built, PathBuf::from)
+}
+
+/// Deleted on drop.
+pub(crate) struct Container {
+    id: String,
+    exec: Command,
+    delete: Command,
+}
+
+impl Container {
+    /// Runs a script in it.
+    pub(crate) fn run(&self, script: &str) -> Output {
+        self.execute(&["/bin/sh", "-c", script])
+    }
+
+    /// Has the runtime execute a program in it.
+    pub(crate) fn execute(&self, command: &[&str]) -> Output {
+        let mut exec = Command::new(self.exec.get_program());
+        exec.args(self.exec.get_args()).args(command).stdin(Stdio::null());
+        for (name, value) in self.exec.get_envs() {
+            exec.env(name, value.unwrap_or_default());
+        }
+        exec.output().unwrap()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let deleted = self.delete.output();
+        if !deleted.as_ref().is_ok_and(|it| it.status.success()) {
+            eprintln!("container {}: {deleted:?}", self.id);
+        }
+    }
+}
+
+type Heard = Arc<Mutex<Vec<String>>>;
+
+fn listen(stream: impl Read + Send + 'static, heard: &Heard) {
+    let heard = Arc::clone(heard);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            heard.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// Killed on drop; what it pinned stays until the rig is gone.
+pub(crate) struct Enforcer {
+    child: Child,
+    events: Heard,
+    log: Heard,
+}
+
+impl Enforcer {
+    /// The first line of its log that begins so.
+    pub(crate) fn said(&self, beginning: &str) -> Option<String> {
+        self.log.lock().unwrap().iter().find(|line| line.starts_with(beginning)).cloned()
+    }
+
+    /// The events so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.events.lock().unwrap().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for the event of a file.
+    pub(crate) fn event_of(&self, path: &str) -> Value {
+        let find = || self.events().into_iter().find(|event| event["spec"]["path"] == path);
+        wait_for(&format!("the event of {path}"), || find().is_some());
+        find().unwrap()
+    }
+}
+
+impl Drop for Enforcer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < WAIT, "{what} did not come about");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
