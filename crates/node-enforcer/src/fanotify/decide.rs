@@ -19,7 +19,7 @@ use super::prove::Prover;
 use super::sys::Seen;
 use super::wire::Tracked;
 use crate::agent::{file_in, same_content};
-use crate::containers::identity_of;
+use crate::containers::{FileId, identity_of};
 use crate::kernel::Proof;
 
 /// Components of a path that are tried.
@@ -136,7 +136,11 @@ fn compare(prover: &Prover, seen: &Seen, file: &File, lower: &Path) -> io::Resul
     if let Ok(rest) = settled.duration_since(SystemTime::now()) {
         thread::sleep(rest.min(SECOND));
     }
-    let id = identity_of(lower).map_err(io::Error::other)?;
+    // On a mount of another namespace: then the number is the superblock's, except on btrfs, where the kernel does not take it.
+    let id = match identity_of(lower) {
+        Ok(id) => id,
+        Err(_) => Seen::of(&File::open(lower)?).map(|seen| FileId { dev: seen.dev, ino: seen.ino })?,
+    };
     if !prover.step(file, Proof::Begin(id))? {
         return Ok(None);
     }

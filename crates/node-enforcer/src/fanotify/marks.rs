@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::sys::Seen;
 use super::wire::Tracked;
-use crate::containers::{MountEntry, mounts_of};
+use crate::containers::{MountEntry, host_root_and_namespace, mounts_of};
 
 /// What a mount of a container is to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Marks {
             | InitFlags::FAN_UNLIMITED_MARKS;
         let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC;
         let group = Fanotify::init(flags, opened)?;
-        let host = namespace_of("/proc/1/ns/mnt")?;
+        let host = host_root_and_namespace().map_err(io::Error::other)?.1.into();
         Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), host })
     }
 
