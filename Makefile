@@ -78,8 +78,8 @@ gen: ## Write the generated files
 gen-check: ## Fail when a generated file is not what `make gen` writes
 	cargo run -q -p mooring-crd --example crdgen -- --check .
 
-vm: build ## Run a guest test: make vm KERNEL=6.12 TEST=matrix/new RUNTIME=runc
-	$(VM) run --kernel $(KERNEL) --timeout 1800 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) --enforcer /usr/local/bin/mooring-enforcer
+vm: build ## Run a guest test: make vm KERNEL=6.12 TEST=matrix/new RUNTIME=runc; with BACKEND=Kill under that one
+	$(VM) run --kernel $(KERNEL) --timeout 1800 $(PAYLOAD) -- guest run $(TEST) --runtime $(RUNTIME) $(if $(BACKEND),--backend $(BACKEND)) --enforcer /usr/local/bin/mooring-enforcer
 
 vm-verdict: build ## Compare the kernel's verdict with the reference: make vm-verdict KERNEL=5.10 ARGS='--seed 7'
 	cargo build -p mooring-node-enforcer --example verdict

@@ -62,7 +62,7 @@ fn attach_to_functions(open: &mut OpenMooringSkel<'_>) -> Result<(), MissingHook
 }
 
 /// Leaves only the programs of tracepoints. An exec has one before the task is changed from 6.10 on, and one after it in every version.
-fn attach_to_exec_tracepoints(open: &mut OpenMooringSkel<'_>, btf: &Btf<'_>) {
+fn attach_to_exec_tracepoints(open: &mut OpenMooringSkel<'_>, btf: &Btf<'_>) -> Result<(), MissingHook> {
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.kills = true;
         rodata.watches_files = false;
@@ -73,8 +73,15 @@ fn attach_to_exec_tracepoints(open: &mut OpenMooringSkel<'_>, btf: &Btf<'_>) {
         }
     }
     let comes_before = btf.type_by_name::<Typedef<'_>>("btf_trace_sched_prepare_exec").is_some();
-    open.progs.mooring_sched_prepare_exec.set_autoload(comes_before);
-    open.progs.mooring_sched_process_exec.set_autoload(!comes_before);
+    if comes_before {
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.exec_is_prepared = true;
+        }
+        let name = "sched_prepare_exec".to_owned();
+        let missing = MissingHook { missing: format!("the tracepoint {name}") };
+        open.progs.mooring_exec.set_attach_target(0, Some(name)).map_err(|_| missing)?;
+    }
+    Ok(())
 }
 
 /// Has the programs know containers by the cgroups of a v1 hierarchy: its number, and a controller that it has, by its name in
@@ -108,11 +115,9 @@ fn vmlinux() -> Result<Btf<'static>, MissingHook> {
 pub fn configure(open: &mut OpenMooringSkel<'_>, attachment: Attachment) -> Result<(), MissingHook> {
     let btf = vmlinux()?;
     if attachment == Attachment::ExecTracepoints {
-        attach_to_exec_tracepoints(open, &btf);
-        return Ok(());
+        return attach_to_exec_tracepoints(open, &btf);
     }
-    open.progs.mooring_sched_prepare_exec.set_autoload(false);
-    open.progs.mooring_sched_process_exec.set_autoload(false);
+    open.progs.mooring_exec.set_autoload(false);
     let setattr = dentry_argument(&btf, attachment, "inode_setattr")?;
     let setxattr = dentry_argument(&btf, attachment, "inode_setxattr")?;
     let removexattr = dentry_argument(&btf, attachment, "inode_removexattr")?;

@@ -270,6 +270,11 @@ pub struct PolicyFigures {
     #[schemars(range(min = 0))]
     pub violations: i64,
 
+    /// What the policy asks for and the node cannot do in full: names of features, whose messages say what happens instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "rules::status::feature_names")]
+    pub unsupported: Vec<String>,
+
     /// Why the node cannot honour all of the policy, and what to do; absent where it does. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::MAX_MESSAGE))]

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +49,8 @@ pub enum CanaryError {
     },
 }
 
-/// Drops a copy of this program at `target` and runs it until it is refused, for `patience` at most. Says what happened.
+/// Drops a copy of this program at `target` and runs it until it is refused, or, where nothing can be refused, killed before it says
+/// anything, for `patience` at most. Says what happened.
 ///
 /// # Errors
 /// When it is not refused, or the image's own program is.
@@ -58,24 +62,32 @@ pub fn sing(target: &Path, patience: Duration) -> Result<String, CanaryError> {
     let own = std::env::current_exe().map_err(system("find", Path::new("/proc/self/exe")))?;
     fs::copy(&own, target).map_err(system("copy this program to", target))?;
     let begun = Instant::now();
-    let mut refusals = 0;
+    let (mut refusals, mut killed) = (0, false);
     while refusals < REFUSALS {
         match run(target) {
-            Ok(()) if begun.elapsed() >= patience => {
+            Ok(Ran::ToItsEnd) if begun.elapsed() >= patience => {
                 return Err(CanaryError::Ran { path: target.to_owned(), seconds: patience.as_secs() });
             }
-            Ok(()) => refusals = 0,
+            Ok(Ran::ToItsEnd) => refusals = 0,
+            Ok(Ran::NotAtAll) => (refusals, killed) = (refusals + 1, true),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refusals += 1,
             Err(error) => return Err(system("run", target)(error)),
         }
         thread::sleep(PAUSE);
     }
     run(&own).map_err(|source| CanaryError::Image { path: own.clone(), source })?;
-    Ok(format!("refused: {} was dropped and did not run; {}, of the image, did", target.display(), own.display()))
+    let how = if killed { "killed, not refused" } else { "refused" };
+    Ok(format!("{how}: {} was dropped and did not run; {}, of the image, did", target.display(), own.display()))
 }
 
-fn run(program: &Path) -> io::Result<()> {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().map(drop)
+enum Ran {
+    ToItsEnd,
+    /// It was killed and had said nothing.
+    NotAtAll,
+}
+
+fn run(program: &Path) -> io::Result<Ran> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let killed = output.status.signal() == Some(Signal::SIGKILL as i32) && output.stdout.is_empty();
+    Ok(if killed { Ran::NotAtAll } else { Ran::ToItsEnd })
 }

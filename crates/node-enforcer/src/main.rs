@@ -299,6 +299,9 @@ fn print_check(output: AnswerFormat, pin_dir: &Path) -> anyhow::Result<ExitCode>
         for feature in &answer.features {
             writeln!(out, "feature:     {}: {}", feature.name, if feature.available { "yes" } else { "no" })?;
         }
+        for missing in &answer.unsupported {
+            writeln!(out, "not in full: {}: {}", missing.feature, missing.instead)?;
+        }
         for warning in &answer.warnings {
             writeln!(out, "warning:     {warning}")?;
         }

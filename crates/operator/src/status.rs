@@ -1,5 +1,7 @@
 //! What a policy's status says. Pure: the time of a change of condition comes as an argument.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use mooring_crd::limits::{MAX_MESSAGE, MAX_PROBLEM_NODES};
@@ -28,6 +30,15 @@ enum Standing {
     Enforcing,
 }
 
+/// Features that the policy asks for and nodes cannot do in full, with what happens instead: on how many nodes.
+type Missing<'a> = BTreeMap<(&'a str, &'a str), usize>;
+
+/// What happens on a node instead of what a feature is.
+fn instead<'a>(node: &'a Node, feature: &str) -> &'a str {
+    let feature = report(node).and_then(|report| report.features.iter().find(|it| it.name == feature));
+    feature.and_then(|feature| feature.message.as_deref()).unwrap_or("see its DriftNode")
+}
+
 /// What the status of a policy is to be, given what it is.
 #[must_use]
 pub fn status(index: &Index, key: &PolicyKey, policy: &Policy, now: Timestamp) -> ContainerDriftPolicyStatus {
@@ -37,6 +48,7 @@ pub fn status(index: &Index, key: &PolicyKey, policy: &Policy, now: Timestamp) -
     let mut standings: Vec<(&str, Standing)> = Vec::new();
     let mut no_room: Vec<(&str, NoRoom)> = Vec::new();
     let mut kept = 0_usize;
+    let mut missing = Missing::new();
     for (node_name, node) in index.nodes().iter().filter(|(_, node)| node.uid.is_some()) {
         let figures = figures(node, name);
         if let Some(figures) = figures {
@@ -51,11 +63,14 @@ pub fn status(index: &Index, key: &PolicyKey, policy: &Policy, now: Timestamp) -
             if let Some((_, why)) = node.refused.iter().find(|(refused, _)| refused == key) {
                 no_room.push((node_name, *why));
             }
+            for feature in figures.iter().flat_map(|figures| &figures.unsupported) {
+                *missing.entry((feature, instead(node, feature))).or_default() += 1;
+            }
             standings.push((node_name, standing(node, policy, figures)));
         }
     }
     let counts = counts(&standings);
-    let conditions = [accepted(policy, &no_room, kept), enforcing(policy, &counts), degraded(&counts)];
+    let conditions = [accepted(policy, &no_room, kept), enforcing(policy, &counts), degraded(&counts, &missing)];
     ContainerDriftPolicyStatus {
         observed_generation: Some(policy.generation),
         revision: revision(index, key, policy),
@@ -140,6 +155,11 @@ fn standing(node: &Node, policy: &Policy, figures: Option<&PolicyFigures>) -> St
     };
     if let Some(problem) = figures.and_then(|figures| figures.problem.clone()).filter(|_| in_full) {
         return Standing::Degraded(problem);
+    }
+    if let Some(figures) = figures.filter(|figures| in_full && !figures.unsupported.is_empty()) {
+        let backend = report.backend.map_or("its backend", Backend::as_str);
+        let what = figures.unsupported.iter().map(|feature| format!("{feature}: {}", instead(node, feature)));
+        return Standing::Degraded(format!("not in full with {backend}: {}", what.collect::<Vec<_>>().join("; ")));
     }
     if in_full {
         return Standing::Enforcing;
@@ -305,13 +325,17 @@ fn enforcing(policy: &Policy, counts: &NodeCounts) -> Said {
     }
 }
 
-fn degraded(counts: &NodeCounts) -> Said {
+fn degraded(counts: &NodeCounts, missing: &Missing<'_>) -> Said {
     if counts.degraded == 0 {
         return Said::new(DEGRADED, "False", "AsAsked", "no node says that it cannot honour it");
     }
-    let message =
+    let mut message =
         format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
-    Said::new(DEGRADED, "True", "NodesCannot", message)
+    for ((feature, instead), nodes) in missing {
+        message.push_str(&format!("; {feature} on {nodes} nodes: {instead}"));
+    }
+    let reason = if missing.is_empty() { "NodesCannot" } else { "FeaturesMissing" };
+    Said::new(DEGRADED, "True", reason, message)
 }
 
 fn cut(text: &str) -> String {

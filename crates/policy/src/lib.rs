@@ -14,6 +14,7 @@ pub mod node_rules;
 pub mod path;
 pub mod rules;
 pub mod select;
+pub mod support;
 pub mod verdict;
 
 pub use action::strongest;
@@ -24,4 +25,5 @@ pub use node_rules::{NodeRules, NodeRulesError};
 pub use path::{ListPath, ListPathError};
 pub use rules::{NoRoom, PathMasks, RuleSet, SlotPolicy};
 pub use select::{Workload, select};
+pub use support::{shortcoming, unsupported};
 pub use verdict::{Attempt, Class, Judgement, Name, Use, judge};

@@ -7,6 +7,8 @@ use super::{BenchError, Numbers};
 enum Value {
     /// How much dearer the first is than the second, in percent.
     Overhead(&'static str, &'static str),
+    /// How far apart two overheads are, in percentage points: with and without, of one and of the other.
+    Apart([&'static str; 2], [&'static str; 2]),
     /// Thousands of instructions.
     Thousands(&'static str),
     /// KiB, told in MiB.
@@ -126,6 +128,46 @@ const FOOTPRINT: &[Bound] = &[
     bound("size of the static binary, MiB", Value::Size("binary-bytes"), 12.0, None),
 ];
 
+/// The other backends beside `BpfLsm`.
+const BACKENDS: &[Bound] = &[
+    bound(
+        "FmodRet: exec, untracked, in a service's cgroup, apart from BpfLsm",
+        Value::Apart(
+            ["fmod-ret untracked-service enforcing", "fmod-ret untracked-service without"],
+            ["untracked-service enforcing", "untracked-service without"],
+        ),
+        0.5,
+        None,
+    ),
+    bound(
+        "FmodRet: exec of an image binary in a container, apart from BpfLsm",
+        Value::Apart(
+            ["fmod-ret image-binary enforcing", "fmod-ret image-binary without"],
+            ["image-binary enforcing", "image-binary without"],
+        ),
+        0.5,
+        None,
+    ),
+    bound(
+        "Kill: exec, untracked, in the root cgroup",
+        Value::Overhead("untracked-root killing", "untracked-root without"),
+        0.8,
+        Some(0.6),
+    ),
+    bound(
+        "Kill: exec, untracked, in a service's cgroup",
+        Value::Overhead("untracked-service killing", "untracked-service without"),
+        0.8,
+        Some(0.6),
+    ),
+    bound(
+        "Kill: exec of an image binary in a container",
+        Value::Overhead("image-binary killing", "image-binary without"),
+        1.0,
+        Some(0.6),
+    ),
+];
+
 /// The operator: on this machine, by the wall clock.
 const OPERATOR: &[Bound] = &[
     bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
@@ -210,7 +252,7 @@ pub struct Judged {
 /// # Errors
 /// If something was not measured.
 pub fn judge(instructions: &Numbers, footprint: &Numbers) -> Result<Vec<Judged>, BenchError> {
-    let counted = INSTRUCTIONS.iter().map(|bound| bound.judge(instructions));
+    let counted = INSTRUCTIONS.iter().chain(BACKENDS).map(|bound| bound.judge(instructions));
     counted.chain(FOOTPRINT.iter().map(|bound| bound.judge(footprint))).collect()
 }
 
@@ -244,6 +286,15 @@ impl Bound {
                 from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
                 (with / without - 1.0) * 100.0
             }
+            Value::Apart(one, other) => {
+                let mut overheads = [0.0; 2];
+                for (overhead, [with, without]) in overheads.iter_mut().zip([one, other]) {
+                    *overhead = (numbers.get(with)? / numbers.get(without)? - 1.0) * 100.0;
+                }
+                let [one, other] = overheads;
+                from = format!("{one:+.2} % and {other:+.2} %");
+                (one - other).abs()
+            }
             Value::Share(part, whole) => {
                 let (part, whole) = (numbers.get(part)?, numbers.get(whole)?);
                 from = format!("{:.2} of {:.2} ms", part / 1000.0, whole / 1000.0);
@@ -268,7 +319,7 @@ impl Bound {
     fn told(&self, number: f64) -> String {
         match self.value {
             Value::Overhead(..) => format!("{number:+.2} %"),
-            Value::Share(..) => format!("{number:.2} %"),
+            Value::Share(..) | Value::Apart(..) => format!("{number:.2} %"),
             Value::Thousands(_) => format!("{number:.1}"),
             Value::Memory(_) | Value::Time(_) | Value::Size(_) => format!("{number:.2}"),
             Value::Moment(_) => format!("{number:.3}"),
@@ -296,6 +347,15 @@ mod tests {
         );
         let missed = bound.judge(&numbers(&[("with", 1011.0), ("without", 1000.0)])).unwrap();
         assert_eq!(missed.kept, Some(false));
+    }
+
+    #[test]
+    fn two_overheads_are_apart_either_way() {
+        let bound = bound("x", Value::Apart(["a", "a0"], ["b", "b0"]), 0.5, None);
+        let of = |a| bound.judge(&numbers(&[("a", a), ("a0", 1000.0), ("b", 2020.0), ("b0", 2000.0)])).unwrap();
+        assert_eq!((of(1014.0).kept, &*of(1014.0).measured), (Some(true), "0.40 %"));
+        assert_eq!(of(1004.0).kept, Some(false));
+        assert_eq!(of(1016.0).kept, Some(false));
     }
 
     #[test]

@@ -15,6 +15,9 @@ struct Arguments {
     /// What was counted on another kernel; may be repeated.
     #[arg(long)]
     other: Vec<PathBuf>,
+    /// What was counted where `bpf` is not among the LSMs, on the same kernel.
+    #[arg(long)]
+    fmod_ret: PathBuf,
     /// Memory and time.
     #[arg(long)]
     footprint: PathBuf,
@@ -44,7 +47,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let instructions = Numbers::read(&arguments.instructions)?;
+    let mut instructions = Numbers::read(&arguments.instructions)?;
+    let fmod_ret = Numbers::read(&arguments.fmod_ret)?.numbers;
+    instructions.numbers.extend(fmod_ret.into_iter().map(|(name, number)| (format!("fmod-ret {name}"), number)));
     let others: Vec<Numbers> = arguments.other.iter().map(|path| Numbers::read(path)).collect::<Result<_, _>>()?;
     let mut footprint = Numbers::read(&arguments.footprint)?;
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);

@@ -15,6 +15,8 @@ const volatile __u32 scratch_slots = 1;        /* entries of the scratch map */
 const volatile bool attached_to_functions = false;
 /* Executions cannot be refused: whoever makes one is killed. */
 const volatile bool kills = false;
+/* mooring_exec is attached to sched_prepare_exec. */
+const volatile bool exec_is_prepared = false;
 /* The programs see every way in which a file can change. */
 const volatile bool watches_files = true;
 /* The hierarchy by whose cgroups containers are known, and where it is not the unified one, the controller that it has (enum cgroup_subsys_id). */

@@ -98,6 +98,15 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 	return answer(refused);
 }
 
+/* See comes_from_outside(). */
+static __noinline void note_inside(struct task_struct *task)
+{
+	struct executing now = {.task = (__u64)READ(task, signal)};
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	bpf_map_update_elem(&executing, &tgid, &now, BPF_ANY);
+}
+
 /*
  * Where the program that a task ran before is not known any more: is it the container runtime on its way in? It comes from outside, as
  * its parent does, and has executed nothing inside.
@@ -116,51 +125,46 @@ static __noinline bool comes_from_outside(struct task_struct *task, struct subje
 	return !parent || !find_container(cgroup_of(parent), &of_parent);
 }
 
-/* `before`: the task is still what it was. Either way not one instruction of the new program runs once it has the signal. */
-static __always_inline int kill_what_is_refused(struct linux_binprm *bprm, bool before)
+/*
+ * Where nothing can be refused: not one instruction of the new program runs once the task has the signal. From 6.10 on this is attached to
+ * sched_prepare_exec instead, where the task is still what it was; here memory and program are the new ones already, while namespaces, root
+ * and cgroup are what they were.
+ */
+SEC("tp_btf/sched_process_exec")
+int mooring_exec(__u64 *ctx)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
 	struct tables tables = {};
+	struct linux_binprm *bprm;
 	struct file *file;
+	bool refused;
 
 	if (!find_container(cgroup_of(task), &subject)) {
 		if (sees_host_root(task) || !is_in_force() || !enter_unknown_container(task, &subject))
 			return 0;
 	}
-	if (!decides(&tables) || (before ? is_runtime(task, &subject) : comes_from_outside(task, &subject)))
+	if (!decides(&tables) || (exec_is_prepared ? is_runtime(task, &subject) : comes_from_outside(task, &subject)))
 		return 0;
+	if (exec_is_prepared) {
+		bprm = (struct linux_binprm *)ctx[1];
+		/* Or the compiler chooses the offset first, which the verifier does not take. */
+		barrier_var(bprm);
+	} else {
+		bprm = (struct linux_binprm *)ctx[2];
+	}
 	/* Of a script its interpreter; the script itself is closed by now. */
 	file = bprm->file;
 	{
 		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 
-		if (judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false)) {
-			bpf_send_signal(SIGKILL);
-			return 0;
-		}
+		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false);
 	}
-	if (!before) {
-		struct executing now = {.task = (__u64)READ(task, signal)};
-		__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-
-		bpf_map_update_elem(&executing, &tgid, &now, BPF_ANY);
-	}
+	if (refused)
+		bpf_send_signal(SIGKILL);
+	else if (!exec_is_prepared)
+		note_inside(task);
 	return 0;
-}
-
-/* Where nothing can be refused. 6.10 and later. */
-SEC("tp_btf/sched_prepare_exec")
-int BPF_PROG(mooring_sched_prepare_exec, struct task_struct *task, struct linux_binprm *bprm)
-{
-	return kill_what_is_refused(bprm, true);
-}
-
-/* The same before 6.10: memory and program of the task are the new ones already; namespaces, root and cgroup are what they were. */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(mooring_sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
-{
-	return kill_what_is_refused(bprm, false);
 }
 
 /*

@@ -118,22 +118,25 @@ static __always_inline bool find_container(struct cgroup *cgroup, struct subject
 	return subject->container != NULL;
 }
 
+static __noinline struct cgroup *cgroup_of_controller(struct css_set *set)
+{
+	const void *place = (void *)set + bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(void *);
+	struct cgroup_subsys_state *state = NULL;
+
+	if (HAS_TASK_BTF)
+		state = *(struct cgroup_subsys_state *const *)place;
+	else
+		bpf_probe_read_kernel(&state, sizeof(state), place);
+	return state ? READ(state, cgroup) : NULL;
+}
+
 static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = READ(task, cgroups);
-	struct cgroup_subsys_state *state = NULL;
 
 	if (!set)
 		return NULL;
-	if (hierarchy_controller < 0)
-		return READ(set, dfl_cgrp);
-	if (HAS_TASK_BTF)
-		state = *(struct cgroup_subsys_state **)((void *)set + bpf_core_field_offset(set->subsys) +
-							 hierarchy_controller * sizeof(state));
-	else
-		bpf_probe_read_kernel(&state, sizeof(state),
-				      (void *)set + bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(state));
-	return state ? READ(state, cgroup) : NULL;
+	return hierarchy_controller < 0 ? READ(set, dfl_cgrp) : cgroup_of_controller(set);
 }
 
 static __always_inline bool is_in_host_mount_namespace(struct task_struct *task)

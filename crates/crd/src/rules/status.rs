@@ -61,6 +61,16 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `DriftNode.status.policies[].unsupported`: names of features. Their form is asked for where the features are listed.
+pub(crate) fn feature_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": limits::MAX_FEATURES,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "maxLength": 64},
+    })
+}
+
 /// `DriftNode.status.features[].name`: a word, not one of a closed list, so that a newer agent can tell more than an older
 /// definition knows.
 pub(crate) fn feature_name(_: &mut SchemaGenerator) -> Schema {

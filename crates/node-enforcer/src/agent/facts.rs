@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mooring_crd::{AppliedRules, Backend, SelfTest};
-use mooring_policy::{Refusal, RuleSet, SlotMask};
+use mooring_crd::{AppliedRules, Backend, Feature, SelfTest};
+use mooring_policy::{Refusal, RuleSet, SlotMask, unsupported};
 
 /// The node's state as the agent's loop knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,6 +47,8 @@ pub struct PolicyFacts {
     pub protected: u64,
     /// Violations so far.
     pub violations: u64,
+    /// What it asks for and the backend cannot do in full.
+    pub unsupported: Vec<Feature>,
     /// Why it is not honoured here.
     pub problem: Option<String>,
 }
@@ -63,7 +65,11 @@ impl Facts {
         self.policies = rules
             .policies()
             .iter()
-            .map(|policy| PolicyFacts { name: policy.name.clone(), ..PolicyFacts::default() })
+            .map(|policy| PolicyFacts {
+                name: policy.name.clone(),
+                unsupported: self.backend.map_or_else(Vec::new, |backend| unsupported(backend, policy)),
+                ..PolicyFacts::default()
+            })
             .collect();
         for (member, protected) in containers {
             self.seen += 1;

@@ -105,3 +105,17 @@ impl Comparer {
 fn path_of(bytes: &[u8]) -> PathBuf {
     OsStr::from_bytes(bytes).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::scratch::Scratch;
+
+    #[test]
+    fn a_file_that_has_just_changed_settles_soon() {
+        let scratch = Scratch::new();
+        let file = File::open(scratch.write("file", "")).unwrap();
+        let (now, settled) = (SystemTime::now(), settled_at(&file).unwrap());
+        assert!(settled > now && settled <= now + SETTLED, "{settled:?}");
+    }
+}

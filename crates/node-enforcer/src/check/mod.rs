@@ -8,6 +8,8 @@ mod self_test;
 use std::fs;
 use std::path::Path;
 
+use mooring_crd::Backend;
+use mooring_policy::shortcoming;
 use serde::Serialize;
 
 use crate::containers::Hierarchy;
@@ -44,6 +46,9 @@ pub struct Check {
     pub prevention: bool,
     /// What is in every backend's way, each with what to do: none was tried then.
     pub problems: Vec<String>,
+    /// What a policy can ask for and this backend cannot do in full, each with what happens instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
     /// What works less well than it does elsewhere.
     pub warnings: Vec<String>,
     /// What the self-test saw.
@@ -141,6 +146,7 @@ pub fn check(pin_dir: &Path) -> Check {
         features: features(),
         prevention: false,
         problems: Vec::new(),
+        unsupported: Vec::new(),
         warnings: Vec::new(),
         self_test: None,
     };
@@ -158,6 +164,7 @@ pub fn check(pin_dir: &Path) -> Check {
         };
         if check.backend.is_none() && reason.is_none() {
             check.backend = Some(backend.as_str().to_owned());
+            check.unsupported = unsupported_by(backend);
             check.warnings.extend(tested.as_ref().ok().into_iter().flat_map(SelfTest::weaknesses));
             check.self_test = tested.ok();
         }
@@ -165,6 +172,23 @@ pub fn check(pin_dir: &Path) -> Check {
     }
     check.prevention = check.self_test.as_ref().is_some_and(|test| !test.killed);
     check
+}
+
+/// Something that a policy can ask for.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unsupported {
+    /// Its name, as in a `DriftNode`.
+    pub feature: &'static str,
+    /// What happens instead.
+    pub instead: &'static str,
+}
+
+fn unsupported_by(backend: Backend) -> Vec<Unsupported> {
+    let missing = |feature: &mooring_crd::Feature| {
+        shortcoming(backend, *feature).map(|instead| Unsupported { feature: feature.as_str(), instead })
+    };
+    mooring_crd::Feature::ALL.iter().filter_map(missing).collect()
 }
 
 /// What can be seen without loading anything; the self-test loads the rest.

@@ -53,7 +53,7 @@ impl SelfTest {
 
     /// What makes enforcement weaker than it is elsewhere.
     pub fn weaknesses(&self) -> impl Iterator<Item = String> {
-        let killed = "drifted programs are not refused but killed before their first instruction; libraries and scripts are not seen, and an image's program is killed after a change of its metadata until it was compared";
+        let killed = "drifted programs are not refused but killed before their first instruction";
         let killed = self.killed.then(|| killed.to_owned());
         let open = "this kernel executes programs that are open for writing, so that one can be changed after it was judged: use Linux 6.12.2 or later, or one before 6.11";
         (!self.writers_shut_out).then(|| open.to_owned()).into_iter().chain(killed)

@@ -1,12 +1,14 @@
 //! A `DriftNode`'s status, from what the agent's loop and the API server's side know. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mooring_crd::{
     Backend, DriftNodeStatus, Feature, FeatureSupport, NodeContainers, NodeEvents, PolicyFigures, RulesSource,
     SelfTest, SelfTestResult, limits,
 };
+
+use mooring_policy::shortcoming;
 
 use super::event_writer::BREAKER;
 use super::mailbox::Untold;
@@ -59,7 +61,7 @@ pub(super) fn status_of(
             lost: number(facts.lost.saturating_add(untold.lost)),
             suppressed: number(facts.suppressed.saturating_add(untold.suppressed)),
         }),
-        features: features(works),
+        features: features(facts.backend.filter(|_| works)),
         policies: facts
             .policies
             .iter()
@@ -69,6 +71,7 @@ pub(super) fn status_of(
                 matched: number(policy.matched),
                 protected: number(policy.protected),
                 violations: number(policy.violations),
+                unsupported: policy.unsupported.iter().map(|feature| feature.as_str().to_owned()).collect(),
                 problem: policy.problem.as_deref().map(|problem| cut(problem, limits::MAX_MESSAGE)),
             })
             .collect(),
@@ -141,6 +144,20 @@ fn problems_of(facts: &Facts, problems: &BTreeMap<&'static str, String>) -> Vec<
     if !refused.is_empty() {
         all.push(("PoliciesRefused", refused.join("; ")));
     }
+    let unsupported: BTreeSet<Feature> = facts.policies.iter().flat_map(|policy| policy.unsupported.clone()).collect();
+    if let Some(backend) = facts.backend.filter(|_| !unsupported.is_empty()) {
+        let what = unsupported.into_iter().filter_map(|feature| {
+            shortcoming(backend, feature).map(|instead| format!("{}: {instead}", feature.as_str()))
+        });
+        all.push((
+            "FeaturesMissing",
+            format!(
+                "{} cannot do all that the policies ask for: {}",
+                backend.as_str(),
+                what.collect::<Vec<_>>().join("; ")
+            ),
+        ));
+    }
     let unprotected = facts.matched.saturating_sub(facts.protected);
     if unprotected > 0 {
         all.push((
@@ -193,7 +210,8 @@ fn reporting(problems: &BTreeMap<&'static str, String>) -> Answer {
     }
 }
 
-fn features(works: bool) -> Vec<FeatureSupport> {
+/// Of the backend that is in force.
+fn features(backend: Option<Backend>) -> Vec<FeatureSupport> {
     [
         (Feature::Prevent, true),
         (Feature::DriftedBinaries, true),
@@ -205,14 +223,17 @@ fn features(works: bool) -> Vec<FeatureSupport> {
         (Feature::ContainerActions, false),
         (Feature::Capture, false),
     ]
-    .map(|(feature, exists)| FeatureSupport {
-        name: feature.as_str().to_owned(),
-        supported: exists && works,
-        message: match (exists, works) {
-            (false, _) => Some("not in this version".to_owned()),
-            (true, false) => Some("nothing is enforced here: see backendReason".to_owned()),
-            (true, true) => None,
-        },
+    .map(|(feature, exists)| {
+        let missing = match (exists, backend) {
+            (false, _) => Some("not in this version"),
+            (true, None) => Some("nothing is enforced here: see backendReason"),
+            (true, Some(backend)) => shortcoming(backend, feature),
+        };
+        FeatureSupport {
+            name: feature.as_str().to_owned(),
+            supported: missing.is_none(),
+            message: missing.map(str::to_owned),
+        }
     })
     .into()
 }

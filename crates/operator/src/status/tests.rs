@@ -1,6 +1,6 @@
 use super::*;
 use crate::objects::{Change, ConfigMapObject, PolicyObject};
-use mooring_crd::{AppliedRules, ContainerDriftPolicySpec, RulesSource};
+use mooring_crd::{AppliedRules, ContainerDriftPolicySpec, FeatureSupport, RulesSource};
 use mooring_policy::NodeDefaults;
 
 fn policy(name: &str, generation: i64, status: ContainerDriftPolicyStatus) -> Change {
@@ -97,6 +97,33 @@ fn a_map_that_is_refused_is_told_of_those_policies_only_that_wait_for_it() {
     index.not_written("n", None);
     go_on(&mut index, true);
     assert_eq!(condition(&of(&index, "q", 2), DEGRADED).unwrap().status, "False");
+}
+
+#[test]
+fn what_a_nodes_backend_cannot_do_is_told_by_feature_reason_and_number_of_nodes() {
+    let mut index = Index::new(NodeDefaults::default());
+    index.apply("n", Change::Node { uid: "u".to_owned(), labels: [].into() });
+    index.apply("pod", Change::Agent { node: "n".to_owned(), ready: true });
+    index.apply("p", policy("p", 1, ContainerDriftPolicyStatus::default()));
+    go_on(&mut index, true);
+    assert_eq!(condition(&of(&index, "p", 1), DEGRADED).unwrap().status, "False");
+    let mut report = index.nodes()["n"].report.clone().unwrap().unwrap();
+    let killed = "it is killed";
+    report.backend = Some(Backend::Kill);
+    report.features =
+        vec![FeatureSupport { name: "Prevent".to_owned(), supported: false, message: Some(killed.to_owned()) }];
+    report.policies = vec![PolicyFigures {
+        name: "p".to_owned(),
+        unsupported: vec!["Prevent".to_owned()],
+        ..PolicyFigures::default()
+    }];
+    index.apply("n", Change::Report(Box::new(Ok(report))));
+    let status = of(&index, "p", 2);
+    let degraded = condition(&status, DEGRADED).unwrap();
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "FeaturesMissing"));
+    assert!(degraded.message.contains("Prevent on 1 nodes: it is killed"), "{}", degraded.message);
+    let problem = &status.nodes.unwrap().problems[0].message;
+    assert!(problem.contains("Kill") && problem.contains(killed), "{problem}");
 }
 
 #[test]

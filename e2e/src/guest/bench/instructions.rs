@@ -136,8 +136,21 @@ pub(super) fn measure(context: &Context, program: &Path, each_program: bool, num
         by_program(&mut meters, numbers)?;
     }
     release(binary)?;
+    killing(&mut meters, binary, &folder, numbers)?;
     numbers.put("start-ms counted", starts(binary, &folder)?);
     Ok(())
+}
+
+/// The same execs where nothing is refused, and whoever executes what drifted is killed.
+fn killing(meters: &mut Meters<'_>, binary: &Path, folder: &Path, numbers: &mut Numbers) -> Result<()> {
+    profiles::write(folder, &profiles::drift(ID, &[ID], true))?;
+    let enforcer = Enforcer::start_with(binary, folder, &["--backend", "Kill"])?;
+    numbers.put("untracked-root killing", meters.root("spawn")?);
+    numbers.put("untracked-service killing", meters.service("spawn")?);
+    numbers.put("image-binary killing", meters.inside("spawn", "/fix/true", SAMPLES)?);
+    ensure(!meters.container.runs("/drop/true")?, || "Kill is not in force".into())?;
+    enforcer.terminate()?;
+    release(binary)
 }
 
 /// A watch of somebody else's on the file system that everything here lies on, as every node has some: containerd's on its CNI

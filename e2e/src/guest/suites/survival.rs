@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "50-edits", body: edits },
     Test { name: "a-second-enforcer", body: a_second_one },
     Test { name: "another-backend", body: another_backend },
+    Test { name: "written-while-nobody-watched", body: written_unwatched },
     Test { name: "upgrade-of-the-wire", body: upgrade },
     Test { name: "left-by-another-version", body: left_behind },
 ];
@@ -137,6 +138,30 @@ fn another_backend(context: &Context) -> Result<()> {
         }
         before.terminate().map(drop)
     })
+}
+
+/// What is known of a file from when its writers were seen does not outlive a backend that sees none.
+fn written_unwatched(context: &Context) -> Result<()> {
+    const ID: &str = "survival-unwatched";
+    const FILE: &str = "/fix/app/bin/server";
+    let watching = if bpf_lsm_is_active()? { "BpfLsm" } else { "FmodRet" };
+    let binary = context.enforcer()?;
+    let folder = context.policies("survival")?;
+    profiles::write(&folder, &profiles::drift("survival", &[ID], true))?;
+    let mut container = context.container(ID, Upper::Ext4)?;
+    let first = Enforcer::start_with(binary, &folder, &["--backend", watching])?;
+    container.session.must(&format!("chmod 700 {FILE}"))?;
+    ensure(container.runs(FILE)?, || "it has no mark to lose: this tests nothing".into())?;
+    let second = Enforcer::start_with(binary, &folder, &["--backend", "Kill"])?;
+    first.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;
+    container.session.must(&format!("echo more >> {FILE}"))?;
+    ensure(!container.runs(FILE)?, || "Kill believes a mark that nobody keeps".into())?;
+    let third = Enforcer::start_with(binary, &folder, &["--backend", watching])?;
+    second.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;
+    ensure(!container.runs(FILE)?, || "it was written while nobody watched, and runs".into())?;
+    third.terminate()?;
+    release(binary)?;
+    ensure(container.runs(FILE)?, || "it does not run by itself either".into())
 }
 
 /// Other containers of an upgraded node.

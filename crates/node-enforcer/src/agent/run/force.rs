@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mooring_policy::{RuleSet, SlotMask};
+use mooring_policy::{RuleSet, SlotMask, shortcoming, unsupported};
 
 use super::Agent;
 use crate::agent::membership::UnknownContainers;
@@ -145,5 +145,11 @@ impl Agent {
             self.roster.all().len(),
             self.shortage.unprotected()
         );
+        for policy in self.rules.policies() {
+            for feature in unsupported(self.backend, policy) {
+                let instead = shortcoming(self.backend, feature).unwrap_or_default();
+                eprintln!("policy {}: not in full: {}: {instead}", policy.name, feature.as_str());
+            }
+        }
     }
 }

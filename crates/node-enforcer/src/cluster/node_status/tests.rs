@@ -18,7 +18,13 @@ fn facts() -> Facts {
         seen: 5,
         matched: 3,
         protected: 3,
-        policies: vec![PolicyFacts { name: "p".to_owned(), matched: 3, protected: 3, violations: 9, problem: None }],
+        policies: vec![PolicyFacts {
+            name: "p".to_owned(),
+            matched: 3,
+            protected: 3,
+            violations: 9,
+            ..PolicyFacts::default()
+        }],
         ..Facts::default()
     }
 }
@@ -62,6 +68,20 @@ fn why_no_better_backend_is_used() {
 }
 
 #[test]
+fn what_a_backend_cannot_do_is_told_with_what_happens_instead() {
+    let mut facts = Facts { backend: Some(Backend::Kill), ..facts() };
+    facts.policies[0].unsupported = vec![Feature::Prevent, Feature::DriftedLibraries];
+    let status = status(&facts, &[], None);
+    let feature = |name| status.features.iter().find(|feature| feature.name == name).unwrap();
+    let prevent = feature("Prevent");
+    assert!(!prevent.supported && prevent.message.as_ref().unwrap().contains("killed"), "{prevent:?}");
+    assert!(feature("DriftedBinaries").supported);
+    assert_eq!(status.policies[0].unsupported, ["Prevent", "DriftedLibraries"]);
+    let degraded = status.conditions.iter().find(|condition| condition.type_ == "Degraded").unwrap();
+    assert!(degraded.message.contains("DriftedLibraries: "), "{}", degraded.message);
+}
+
+#[test]
 fn each_fault_has_its_word() {
     type Change = fn(&mut Facts);
     let unprotected: Change = |facts| facts.protected = 2;
@@ -74,11 +94,16 @@ fn each_fault_has_its_word() {
         });
     };
     let no_rules: Change = |facts| facts.applied = None;
+    let killed: Change = |facts| {
+        facts.backend = Some(Backend::Kill);
+        facts.policies[0].unsupported = vec![Feature::Prevent];
+    };
     for (change, problems, ready, degraded) in [
         (unprotected, &[][..], "ContainersUnprotected", "True"),
         (not_in_force, &[], "RulesNotInForce", "True"),
         (refused, &[], "PoliciesRefused", "True"),
         (no_rules, &[], "NoRules", "False"),
+        (killed, &[], "FeaturesMissing", "True"),
         (|_| {}, &[("rules", "refused: digest")], "RulesRefused", "True"),
         (no_rules, &[("ConfigMap", "there is none")], "NoConfigMap", "True"),
         (|_| {}, &[("state folder", "full")], "StateNotKept", "True"),

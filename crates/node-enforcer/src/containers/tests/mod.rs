@@ -23,10 +23,15 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// One whose runtimes use v1, and this hierarchy of it.
+    pub(super) fn of(controller: Option<(u32, String)>) -> Self {
         let tree = Scratch::new();
         let finder = Finder::new(FinderConfig {
             proc: tree.folder("proc"),
-            cgroups: Hierarchy { mount: tree.folder("sys/fs/cgroup"), controller: None },
+            cgroups: Hierarchy { mount: tree.folder("sys/fs/cgroup"), controller },
             host_root: tree.path().to_owned(),
             places: Places::default(),
         });

@@ -2,14 +2,14 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::Host;
 use crate::containers::scratch::Scratch;
-use crate::containers::{Finder, FinderConfig, Places, Runtime};
+use crate::containers::{Finder, FinderConfig, Hierarchy, Places, Runtime};
 
 /// Whether runc did it, or what it said.
 fn runc(arguments: &[&str], cwd: &Path) -> Result<(), String> {

@@ -152,6 +152,28 @@ fn runcs_state_names_process_bundle_and_cgroup() {
 }
 
 #[test]
+fn a_container_of_v1_is_where_its_controller_has_it() {
+    let host = Host::of(Some((8, "pids".to_owned())));
+    host.bundle("/b", &spec("/demo"));
+    let cgroup_id = host.cgroup("/odd/demo");
+    host.process(77, &["app"], "/");
+    let mount = host.tree.at("sys/fs/cgroup/odd/demo");
+    let state = json!({"id": "demo", "init_process_pid": 77, "init_process_start": 4711, "config": {"labels": ["bundle=/b"]},
+        "cgroup_paths": {"pids": mount, "memory": "/sys/fs/cgroup/memory/elsewhere"}});
+    host.tree.write("/run/runc/demo/state.json", state.to_string());
+    let found = |host: &Host| host.finder.scan().0.into_iter().map(|it| (it.cgroup, it.cgroup_id)).collect::<Vec<_>>();
+    assert_eq!(found(&host), [("/odd/demo".to_owned(), cgroup_id)]);
+    assert_eq!(host.finder.resolve("/odd/demo", None).unwrap().unwrap().cgroup_id, cgroup_id);
+
+    // Where only its process says it.
+    let state = json!({"id": "demo", "init_process_pid": 77, "config": {"labels": ["bundle=/b"]}});
+    host.tree.write("/run/runc/demo/state.json", state.to_string());
+    let declared = host.cgroup("/user/demo");
+    host.tree.write("proc/77/cgroup", "9:memory:/elsewhere/demo\n8:pids:/user/demo\n0::/\n");
+    assert_eq!(found(&host), [("/user/demo".to_owned(), declared)]);
+}
+
+#[test]
 fn cruns_status_names_process_bundle_and_cgroup() {
     let host = Host::new();
     host.bundle("/b", &spec(""));

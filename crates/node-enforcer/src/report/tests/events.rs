@@ -49,10 +49,18 @@ fn times_are_in_order_whatever_a_clock_did() {
 }
 
 #[test]
+fn what_could_not_be_refused_was_killed_and_is_never_called_denied() {
+    let killed = Violation { killed: true, ..violation(b"/tmp/x") };
+    assert!(events(&killed).iter().all(|event| event.spec.verdict == Verdict::Killed));
+}
+
+#[test]
 fn what_ran_is_detected_and_nothing_violated_is_nothing() {
     let mut ran = violation(b"/tmp/x");
     (ran.drift, ran.denied) = (SlotMask::from_bits(1), SlotMask::EMPTY);
     assert_eq!(events(&ran)[0].spec.verdict, Verdict::Detected);
+    ran.killed = true;
+    assert_eq!(events(&ran)[0].spec.verdict, Verdict::Detected, "nothing prevents it, so nobody was killed");
     ran.drift = SlotMask::EMPTY;
     assert_eq!(events(&ran), []);
     ran.drift = SlotMask::from_bits(1 << 40);

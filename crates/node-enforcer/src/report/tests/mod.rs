@@ -65,6 +65,7 @@ pub(crate) fn violation(path: &[u8]) -> Violation {
         drift: SlotMask::from_bits(0b11),
         prohibited: SlotMask::EMPTY,
         denied: SlotMask::from_bits(0b10),
+        killed: false,
         class: Class::NewBinary,
         usage: Use::Execute,
         path: path.to_owned(),
