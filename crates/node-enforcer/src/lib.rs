@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod containers;
 pub mod explain;
+pub mod fanotify;
 pub mod kernel;
 pub mod policies;
 pub mod report;

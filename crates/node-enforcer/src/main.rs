@@ -17,6 +17,7 @@ use mooring_node_enforcer::cluster;
 use mooring_node_enforcer::config::{ConfigurationRefused, Configured};
 use mooring_node_enforcer::containers::{Finder, FinderConfig};
 use mooring_node_enforcer::explain::explain;
+use mooring_node_enforcer::fanotify;
 use mooring_node_enforcer::kernel::pins::{DEFAULT_PIN_DIR, Pins};
 use mooring_node_enforcer::policies::{self, LoadErrors};
 use mooring_node_enforcer::response;
@@ -146,6 +147,10 @@ enum Command {
         pin_dir: PathBuf,
     },
     #[command(hide = true)]
+    FanotifyListener { folder: PathBuf },
+    #[command(hide = true)]
+    FanotifyGuard,
+    #[command(hide = true)]
     SelfTestChild {
         cgroup: PathBuf,
         folder: PathBuf,
@@ -195,6 +200,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => {
+            fanotify::release(&pin_dir);
             Pins::release(&pin_dir)?;
             // Nobody would end their pauses.
             response::resume_all()?;
@@ -204,6 +210,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let backend = backend.backends().next().context("self-test: no backend")?;
             serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
+        Command::FanotifyListener { folder } => fanotify::listen(&folder).context("Fanotify listener")?,
+        Command::FanotifyGuard => fanotify::guard().context("guard of the Fanotify listener")?,
         Command::SelfTestChild { cgroup, folder, killed } => {
             child::run(&cgroup, &folder, killed).context("self-test")?
         }

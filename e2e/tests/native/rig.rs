@@ -157,6 +157,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        // A listener of Fanotify outlives its agent.
+        let _ = Command::new(binary()).args(["release", "--pin-dir"]).arg(self.pins()).output();
         // Pins go with their file system, and programs with their pins: whatever failed, nothing stays in force.
         for place in self.mounts.iter().rev() {
             if let Err(error) = umount2(place, MntFlags::MNT_DETACH) {

@@ -24,7 +24,8 @@ const WAITING_MAX: usize = 1024;
 /// Entries of the image's layers that are looked through for one file.
 const ENTRIES_MAX: usize = 500_000;
 /// File systems whose reads can hang or lie: FUSE, NFS, CIFS, SMB2, 9p, Ceph, AFS (include/uapi/linux/magic.h).
-const REMOTE: [i64; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
+pub(crate) const REMOTE: [i64; 7] =
+    [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
 
 /// Two files that are to be compared.
 pub(super) struct Wanted {
@@ -166,7 +167,7 @@ fn open_lower(wanted: &Wanted) -> io::Result<(File, FileId)> {
     Err(io::Error::from(io::ErrorKind::NotFound))
 }
 
-fn find_by_number(layer: &Path, number: u64, entries: &mut usize) -> Option<PathBuf> {
+pub(crate) fn find_by_number(layer: &Path, number: u64, entries: &mut usize) -> Option<PathBuf> {
     let mut folders = vec![layer.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -181,7 +182,7 @@ fn find_by_number(layer: &Path, number: u64, entries: &mut usize) -> Option<Path
     None
 }
 
-fn same_content(mut one: &File, mut other: &File) -> io::Result<bool> {
+pub(crate) fn same_content(mut one: &File, mut other: &File) -> io::Result<bool> {
     if one.metadata()?.len() != other.metadata()?.len() {
         return Ok(false);
     }

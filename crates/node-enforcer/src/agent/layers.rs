@@ -20,7 +20,7 @@ enum Said {
 }
 
 /// The regular file that the image has at `path`, from its topmost layer down.
-pub(super) fn file_in(layers: &[PathBuf], path: &Path) -> Option<PathBuf> {
+pub(crate) fn file_in(layers: &[PathBuf], path: &Path) -> Option<PathBuf> {
     for layer in layers {
         match ask(layer, path) {
             Said::Nothing => {}

@@ -8,6 +8,7 @@ mod facts;
 mod floods;
 mod layers;
 mod links;
+mod listener;
 mod membership;
 mod output;
 mod proofs;
@@ -21,7 +22,9 @@ mod sink;
 mod source;
 mod start;
 
+pub(crate) use compare::{REMOTE, find_by_number, same_content};
 pub use facts::{Facts, PolicyFacts};
+pub(crate) use layers::file_in;
 pub use membership::{Labels, PodLabels, Surroundings, UnknownContainers};
 pub use output::Format;
 pub use reporter::violation_of;

@@ -10,6 +10,7 @@ use super::signals::Signals;
 use super::sink::Sink;
 use super::source::Source;
 use super::start::wait_for_source;
+use crate::fanotify;
 use crate::kernel::pins::Pins;
 
 /// How often what could not be taken down is tried again, in milliseconds.
@@ -28,6 +29,9 @@ pub(super) fn stay_released(
 ) -> Result<(), AgentError> {
     let mut told = None;
     loop {
+        if told != Some(None) {
+            fanotify::release(pin_dir);
+        }
         let left = if told == Some(None) { None } else { Pins::release(pin_dir).err().map(|error| error.to_string()) };
         if told.as_ref() != Some(&left) {
             let problem =

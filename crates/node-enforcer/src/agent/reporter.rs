@@ -32,6 +32,8 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct LeftOut {
     kernel: Counters,
+    /// Refused by a listener, which could not tell of them.
+    elsewhere: u64,
     /// Beyond the events that the node may have.
     suppressed: u64,
     /// Their container was not found out.
@@ -151,6 +153,16 @@ impl Reporter {
         }
     }
 
+    /// What was refused elsewhere than in the kernel's programs, so many times.
+    pub(super) fn refused(&mut self, record: Record, count: u64, roster: &Roster) {
+        self.tell(Counted { record, count }, roster);
+    }
+
+    /// So many of those were lost, in all.
+    pub(super) fn lost_elsewhere(&mut self, count: u64) {
+        self.left_out.elsewhere = count;
+    }
+
     /// A container is gone: its last counts are told.
     pub(super) fn forget(&mut self, container: &Container) {
         self.responder.released(container.cgroup_id, since_start());
@@ -162,7 +174,7 @@ impl Reporter {
     /// Adds what became of violations.
     pub(super) fn add_to(&self, facts: &mut Facts) {
         facts.add_violations(&self.violations);
-        facts.lost = self.left_out.kernel.lost_reports.saturating_add(self.left_out.without_container);
+        facts.lost = self.left_out.kernel.lost_reports + self.left_out.elsewhere + self.left_out.without_container;
         facts.suppressed = self.left_out.suppressed;
     }
 
@@ -212,12 +224,15 @@ impl Reporter {
         if self.left_out == told || (!ends && when.is_some_and(|when| when.elapsed() < LEFT_OUT)) {
             return;
         }
-        let LeftOut { kernel, suppressed, without_container } = self.left_out;
+        let LeftOut { kernel, elsewhere, suppressed, without_container } = self.left_out;
         eprintln!(
             "left out of the events so far: {suppressed} violations beyond the events that a node may have, \
              {without_container} without a container; since the programs were loaded: \
              {} reports lost, {} cgroup reports lost, {} names not resolved, {} containers without room",
-            kernel.lost_reports, kernel.lost_lifecycle, kernel.unresolved_names, kernel.containers_full
+            kernel.lost_reports + elsewhere,
+            kernel.lost_lifecycle,
+            kernel.unresolved_names,
+            kernel.containers_full
         );
         self.told = (self.left_out, Some(Instant::now()));
     }

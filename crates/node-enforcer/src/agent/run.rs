@@ -19,6 +19,7 @@ mod force;
 
 use super::facts::Facts;
 use super::links::PathNumbers;
+use super::listener::Listener;
 use super::membership::UnknownContainers;
 use super::proofs::Proofs;
 use super::release::stay_released;
@@ -108,7 +109,7 @@ pub enum Ended {
 
 /// The running agent.
 pub struct Agent {
-    options: Options,
+    pub(super) options: Options,
     signals: Signals,
     source: Box<dyn Source>,
     pins: Pins,
@@ -116,12 +117,14 @@ pub struct Agent {
     /// As the source gave them.
     given: Rules,
     /// The same rules, and what their prohibited paths lead to.
-    rules: RuleSet,
+    pub(super) rules: RuleSet,
     revision: u64,
-    roster: Roster,
+    pub(super) roster: Roster,
     path_numbers: PathNumbers,
-    reporter: Reporter,
+    pub(super) reporter: Reporter,
     proofs: Proofs,
+    /// With the backend `Fanotify`.
+    pub(super) listener: Option<Listener>,
     shortage: Shortage,
     configured: Configured,
     self_test: SelfTest,
@@ -163,7 +166,14 @@ impl Agent {
             First::End => return Ok(None),
         };
         let Loaded { kernel, backend, reason, self_test } = load_best(options.backend, &pins, &options.pin_dir)?;
+        let kills = kernel.kills();
+        // Before anything is in force, and before an earlier agent's is ended.
+        let listener = match backend {
+            Backend::Fanotify => Some(Listener::start(&kernel, &options.pin_dir)?),
+            _ => None,
+        };
         let mut agent = Self {
+            listener,
             signals,
             source,
             pins,
@@ -176,11 +186,11 @@ impl Agent {
             reporter: Reporter::new(
                 options.node.clone(),
                 sink,
-                backend == Backend::Kill,
+                kills,
                 Responder::new(FinderConfig::default().cgroups.mount),
             ),
             configured,
-            proofs: Proofs::start(backend == Backend::Kill).map_err(system("start the comparing thread"))?,
+            proofs: Proofs::start(kills).map_err(system("start the comparing thread"))?,
             options,
             shortage: Shortage::none(),
             self_test,
@@ -206,6 +216,7 @@ impl Agent {
         if let Err(error) = agent.kernel.retire_other_versions() {
             eprintln!("what another version of the agent has in force stays so, beside this one: {error}");
         }
+        agent.end_other_listeners();
         agent.say_enforcing();
         Ok(Some(agent))
     }
@@ -243,6 +254,7 @@ impl Agent {
             self.take_down_what_was_left();
             self.look_after_losses(&mut lost)?;
             self.proofs.turn(&self.kernel)?;
+            self.hear_listener();
             self.reporter.turn(&self.kernel, &self.roster, ends)?;
             if !ends {
                 self.try_again();
@@ -265,7 +277,10 @@ impl Agent {
         self.reporter.responder().release(since_start());
         self.reporter.respond();
         self.reporter.turn(&self.kernel, &self.roster, true)?;
-        let Self { options, signals, mut source, reporter, kernel, .. } = self;
+        let Self { options, signals, mut source, reporter, kernel, listener, .. } = self;
+        if let Some(listener) = listener {
+            listener.end();
+        }
         let mut sink = reporter.into_sink();
         // Unpinned links last as long as somebody holds them.
         drop(kernel);
@@ -275,7 +290,8 @@ impl Agent {
 
     /// True: a signal asks to end.
     fn wait(&self) -> Result<bool, AgentError> {
-        let timeout = if self.source.is_settling() {
+        let is_busy = self.listener.as_ref().is_some_and(Listener::is_busy);
+        let timeout = if self.source.is_settling() || is_busy {
             SLEEP_BUSY
         } else if self.reporter.is_pending() {
             SLEEP_DUE
@@ -289,7 +305,10 @@ impl Agent {
         let maps = &self.kernel.skeleton().maps;
         let mut polled =
             [self.source.descriptor(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
-                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+                .into_iter()
+                .chain(self.listener.as_ref().map(Listener::descriptor))
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+                .collect::<Vec<_>>();
         match poll(&mut polled, PollTimeout::from(timeout)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(system("wait for events")(error)),
@@ -343,6 +362,7 @@ impl Agent {
         facts.count(&self.rules, counted);
         facts.add_switches(self.configured.in_force.switches, &self.rules);
         self.reporter.add_to(&mut facts);
+        facts.problems.extend(self.listener.as_ref().and_then(Listener::problem));
         facts.add_refused(&self.given.refused);
         if told.is_none_or(|(told, _)| *told != facts) {
             self.reporter.tell_state(&facts);

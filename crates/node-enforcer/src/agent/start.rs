@@ -144,7 +144,7 @@ fn load(backend: Backend, pins: &Pins, pin_dir: &Path) -> Result<(Kernel, SelfTe
 fn pass_self_test(kernel: &mut Kernel, backend: Backend, pin_dir: &Path) -> Result<SelfTest, AgentError> {
     // What is in force must not be interrupted: then the test has programs of its own, though loading them takes a second.
     let tested = if kernel.is_first() {
-        check::self_test_with(kernel, pin_dir)
+        check::self_test_with(kernel, backend, pin_dir)
     } else {
         check::self_test_apart(backend, pin_dir)
     };

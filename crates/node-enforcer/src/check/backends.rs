@@ -7,10 +7,11 @@ use mooring_bpf::hooks::Attachment;
 use mooring_crd::Backend;
 
 use super::LSM_LIST;
+use crate::fanotify;
 use crate::kernel::KernelError;
 
 /// Those of this version, the best first.
-pub const BACKENDS: [Backend; 3] = [Backend::BpfLsm, Backend::FmodRet, Backend::Kill];
+pub const BACKENDS: [Backend; 4] = [Backend::BpfLsm, Backend::FmodRet, Backend::Fanotify, Backend::Kill];
 
 /// Which of them an agent may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -23,6 +24,8 @@ pub enum BackendChoice {
     BpfLsm,
     /// BPF programs that change what the kernel's security functions return, or none.
     FmodRet,
+    /// A process that the kernel asks about each execution on containers' file systems, above `Kill` for what it is not asked about, or none.
+    Fanotify,
     /// BPF programs that refuse nothing and kill what executes a drifted file before its first instruction, or none.
     Kill,
 }
@@ -34,6 +37,7 @@ impl BackendChoice {
             Self::Auto => true,
             Self::BpfLsm => *backend == Backend::BpfLsm,
             Self::FmodRet => *backend == Backend::FmodRet,
+            Self::Fanotify => *backend == Backend::Fanotify,
             Self::Kill => *backend == Backend::Kill,
         })
     }
@@ -47,10 +51,10 @@ pub fn attachment(backend: Backend) -> Result<Attachment, KernelError> {
     match backend {
         Backend::BpfLsm => Ok(Attachment::LsmHooks),
         Backend::FmodRet => Ok(Attachment::SecurityFunctions),
-        Backend::Kill => Ok(Attachment::ExecTracepoints),
-        Backend::Fanotify | Backend::None => Err(KernelError::Unsupported {
+        Backend::Fanotify | Backend::Kill => Ok(Attachment::ExecTracepoints),
+        Backend::None => Err(KernelError::Unsupported {
             missing: format!("the backend {} is not in this version", backend.as_str()),
-            fix: "use BpfLsm, FmodRet or Kill".to_owned(),
+            fix: "use BpfLsm, FmodRet, Fanotify or Kill".to_owned(),
         }),
     }
 }
@@ -59,6 +63,13 @@ pub fn attachment(backend: Backend) -> Result<Attachment, KernelError> {
 /// calls them.
 #[must_use]
 pub fn obstacle(backend: Backend) -> Option<KernelError> {
+    if backend == Backend::Fanotify {
+        return fanotify::obstacle().map(|error| KernelError::Unsupported {
+            missing: format!("fanotify permission events cannot be had: {error}"),
+            fix: "run a kernel built with CONFIG_FANOTIFY_ACCESS_PERMISSIONS=y, and give the agent CAP_SYS_ADMIN"
+                .to_owned(),
+        });
+    }
     if backend != Backend::BpfLsm {
         return None;
     }

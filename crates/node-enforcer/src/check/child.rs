@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -39,7 +40,8 @@ pub fn run(cgroup: &Path, folder: &Path, killed: bool) -> io::Result<()> {
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
     let identity = identity_of(&root).map_err(io::Error::other)?;
-    say(&(identity.dev, identity.ino))?;
+    let layers = File::open(folder)?;
+    say(&((identity.dev, identity.ino), layers.as_raw_fd()))?;
     chroot(&root)?;
     chdir("/")?;
     io::stdin().lock().read_line(&mut String::new())?;

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mooring_crd::{Backend, policy_from_value};
-use mooring_policy::{NodeDefaults, compile};
+use mooring_policy::{NodeDefaults, RuleSet, compile};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use super::backends::attachment;
 use crate::containers::{Container, Hierarchy, Root, Runtime};
+use crate::fanotify::Link;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Kernel, KernelError, LoadOptions, Members, Tables};
 
@@ -148,7 +149,7 @@ pub fn load_overlay() {
 pub fn self_test(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     load_overlay();
     let options = LoadOptions { pins: None, comparison: false, attachment: attachment(backend)? };
-    self_test_with(&mut Kernel::load(&options)?, pin_dir)
+    self_test_with(&mut Kernel::load(&options)?, backend, pin_dir)
 }
 
 /// Makes the test with programs that are loaded and, so far, decide nothing. Afterwards they decide by the test's own tables, in
@@ -156,7 +157,20 @@ pub fn self_test(backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestE
 ///
 /// # Errors
 /// When it could not be made, which says nothing about prevention.
-pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+pub fn self_test_with(kernel: &mut Kernel, backend: Backend, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
+    let beneath = try_once(kernel, None, pin_dir)?;
+    if backend != Backend::Fanotify || !beneath.passed() {
+        return Ok(beneath);
+    }
+    // A folder of its own: this listener is no agent's.
+    let link = Link::start(Path::new("/proc/self/exe"), &pin_dir.join(PREFIX), kernel.prover());
+    let mut link = scratch("start a Fanotify listener", link)?;
+    let tested = try_once(kernel, Some(&mut link), pin_dir);
+    link.end();
+    tested
+}
+
+fn try_once(kernel: &mut Kernel, listener: Option<&mut Link>, pin_dir: &Path) -> Result<SelfTest, SelfTestError> {
     let cgroups = Hierarchy::of_host().map_err(KernelError::from)?.mount;
     remove_leftovers(&cgroups);
     let name = format!("{PREFIX}{}", std::process::id());
@@ -168,12 +182,12 @@ pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, S
         "start the scratch container",
         Command::new("/proc/self/exe")
             .args(["self-test-child".as_ref(), folders.cgroup.as_os_str(), folders.overlay.as_os_str()])
-            .args(kernel.kills().then_some("--killed"))
+            .args((kernel.kills() && listener.is_none()).then_some("--killed"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn(),
     )?;
-    let result = converse(kernel, &folders, &mut child);
+    let result = converse(kernel, listener, &folders, &mut child);
     let _ = child.kill();
     let _ = child.wait();
     result
@@ -181,6 +195,7 @@ pub fn self_test_with(kernel: &mut Kernel, pin_dir: &Path) -> Result<SelfTest, S
 
 fn converse(
     kernel: &mut Kernel,
+    listener: Option<&mut Link>,
     folders: &Folders,
     child: &mut std::process::Child,
 ) -> Result<SelfTest, SelfTestError> {
@@ -190,16 +205,31 @@ fn converse(
     };
     let mut lines = BufReader::new(stdout).lines();
     let mut next = || scratch("hear from the scratch container", lines.next().unwrap_or_else(|| Err(gone())));
-    let root: (u32, u64) = scratch("read the scratch root", serde_json::from_str(&next()?).map_err(io::Error::other))?;
+    let (root, layers): ((u32, u64), u32) =
+        scratch("read the scratch root", serde_json::from_str(&next()?).map_err(io::Error::other))?;
     let cgroup = scratch("find the cgroup", fs::metadata(&folders.cgroup))?.ino();
-    kernel.enforce(&tables(), &Members::new())?;
-    kernel.enter(&container(cgroup, root), 1, 0)?;
+    let rules = rules();
+    // Of what generation 0 refuses nobody is told.
+    kernel.enforce(&Tables::encode(&rules, 0, 0), &Members::new())?;
+    let mut container = container(cgroup, root);
+    kernel.enter(&container, 1, 0)?;
+    if let Some(listener) = listener {
+        // The layers are in its mount namespace only.
+        let process = Path::new("/proc").join(child.id().to_string());
+        let layers = process.join("fd").join(layers.to_string());
+        container.root.path = process.join("root");
+        container.root.upper_dir = Some(layers.join("upper"));
+        container.root.lower_dirs = vec![layers.join("lower")];
+        listener.rules(&rules, 0, [(cgroup, 1)].into_iter());
+        listener.enter(&container, 1);
+        scratch("have the listener ask", listener.is_told())?;
+    }
     let mut stdin = stdin;
     scratch("talk to the scratch container", writeln!(stdin, "go"))?;
     scratch("read its result", serde_json::from_str(&next()?).map_err(io::Error::other))
 }
 
-fn tables() -> Tables {
+fn rules() -> RuleSet {
     let policy = serde_json::json!({
         "apiVersion": mooring_crd::API_VERSION,
         "kind": mooring_crd::POLICY_KIND,
@@ -207,8 +237,7 @@ fn tables() -> Tables {
         "spec": {"actions": {"prevent": true}},
     });
     let policies: Vec<_> = policy_from_value(policy).into_iter().collect();
-    // Of what generation 0 refuses nobody is told.
-    Tables::encode(&compile(&policies, NodeDefaults::default()).rules, 0, 0)
+    compile(&policies, NodeDefaults::default()).rules
 }
 
 fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {

@@ -4,7 +4,7 @@
 //! file written (see `mooring_prove` in the kernel programs).
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use libbpf_rs::ProgramInput;
 use mooring_bpf::wire::prove_step;
@@ -23,21 +23,33 @@ pub enum Proof {
     Refute,
 }
 
+impl Proof {
+    /// The program's arguments.
+    pub(crate) fn words(self, file: impl AsFd) -> [u64; 4] {
+        let (step, lower) = match self {
+            Self::Begin(lower) => (prove_step::PROVE_BEGIN, lower),
+            Self::Commit => (prove_step::PROVE_COMMIT, FileId { dev: 0, ino: 0 }),
+            Self::Refute => (prove_step::PROVE_REFUTE, FileId { dev: 0, ino: 0 }),
+        };
+        let descriptor = u64::try_from(file.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
+        [descriptor, step.0.into(), lower.ino, lower.dev.into()]
+    }
+}
+
 impl Kernel {
+    /// The program that is run for it, for another process.
+    #[must_use]
+    pub fn prover(&self) -> BorrowedFd<'_> {
+        self.skeleton().progs.mooring_prove.as_fd()
+    }
+
     /// Makes one step for the overlay file behind `file`, which this process holds open. False: somebody has the file open for
     /// writing, or wrote it since the comparison began.
     ///
     /// # Errors
     /// When the program cannot be run.
     pub fn prove(&self, file: &File, proof: Proof) -> Result<bool, KernelError> {
-        let (step, lower) = match proof {
-            Proof::Begin(lower) => (prove_step::PROVE_BEGIN, lower),
-            Proof::Commit => (prove_step::PROVE_COMMIT, FileId { dev: 0, ino: 0 }),
-            Proof::Refute => (prove_step::PROVE_REFUTE, FileId { dev: 0, ino: 0 }),
-        };
-        let descriptor = u64::try_from(file.as_raw_fd()).unwrap_or(u64::MAX);
-        let words = [descriptor, step.0.into(), lower.ino, lower.dev.into()];
-        let mut arguments = words.map(u64::to_ne_bytes).concat();
+        let mut arguments = proof.words(file).map(u64::to_ne_bytes).concat();
         let input = ProgramInput { context_in: Some(&mut arguments), ..ProgramInput::default() };
         let output =
             self.skeleton().progs.mooring_prove.test_run(input).map_err(KernelError::bpf("run the proof program"))?;

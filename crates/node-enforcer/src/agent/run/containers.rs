@@ -29,6 +29,9 @@ impl Agent {
             }
         }
         let started = known.started;
+        if let Some(listener) = &mut self.listener {
+            listener.enter(&container, member.bits());
+        }
         let entered = self.kernel.enter(&container, member.bits(), started);
         self.hold(cgroup);
         match entered {
@@ -94,6 +97,9 @@ impl Agent {
         if let Some(known) = self.roster.released(cgroup) {
             self.shortage.released();
             self.kernel.forget(&known.container);
+            if let Some(listener) = &mut self.listener {
+                listener.leave(cgroup);
+            }
             self.reporter.forget(&known.container);
             if let Some(uid) = known.container.pod_uid.as_deref()
                 && self.roster.of_pod(uid).next().is_none()

@@ -124,6 +124,9 @@ impl Agent {
             self.pins.name_rules(self.given.digest())?;
             return Err(error);
         }
+        if let Some(listener) = &mut self.listener {
+            listener.rules(&rules, generation, masks.clone());
+        }
         for (cgroup, known) in self.roster.all_mut() {
             known.member = masks.get(&cgroup).copied().map_or_else(SlotMask::default, SlotMask::from_bits);
         }

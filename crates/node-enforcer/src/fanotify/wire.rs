@@ -1,0 +1,252 @@
+//! What the agent and the listener tell each other: JSON, each message after its length.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use mooring_policy::NodePolicy;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::containers::Container;
+use crate::kernel::{Key, Record};
+
+/// A node's rules have at most 1 MiB, and 8,192 containers their masks.
+const BYTES_MAX: usize = 16 << 20;
+
+/// To the listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// These rules from now on.
+    Rules {
+        /// Slots are the agent's: both compile the same list.
+        policy: NodePolicy,
+        /// The agent's number of these rules.
+        generation: u64,
+        /// The slots of each container, by its cgroup's id.
+        members: Vec<(u64, u64)>,
+    },
+    /// A container is new, or is described anew.
+    Enter(Tracked),
+    /// It is gone.
+    Leave(u64),
+    /// Let everything go, and end.
+    End,
+}
+
+/// From the listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// It listens, and its guard watches.
+    Ready,
+    /// What it was told so far is in force.
+    Entered {
+        /// The container's cgroup.
+        cgroup: u64,
+        /// Why it is not, or not all of it.
+        problem: Option<String>,
+    },
+    /// A program was refused, so many times since the last report of it.
+    Denied(Denied, u64),
+    /// Something for the log.
+    Said(String),
+    /// So many refusals could not be told, in all.
+    Lost(u64),
+}
+
+/// What the listener has to know of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tracked {
+    /// Its cgroup's id: its name.
+    pub(super) cgroup: u64,
+    /// The slots of its policies.
+    pub(super) member: u64,
+    /// Its first process, where that is known.
+    pub(super) init: Option<u32>,
+    /// The root: where the host sees it, the superblock, the inode.
+    pub(super) root: PathBuf,
+    /// See [`crate::containers::FileId::dev`].
+    pub(super) dev: u32,
+    /// The root folder's inode number.
+    pub(super) ino: u64,
+    /// Whether it is an overlay.
+    pub(super) overlay: bool,
+    /// The upper folder.
+    pub(super) upper: Option<PathBuf>,
+    /// The layers below, uppermost first.
+    pub(super) lower: Vec<PathBuf>,
+    /// Declared mounts: where, and the superblock and the inode of their roots.
+    pub(super) volumes: Vec<(String, u32, u64)>,
+}
+
+impl Tracked {
+    /// Of a container with policies.
+    pub(super) fn of(container: &Container, member: u64) -> Self {
+        let root = &container.root;
+        let volume = |volume: &crate::containers::Volume| {
+            let file = volume.file?;
+            Some((volume.destination.clone(), file.dev, file.ino))
+        };
+        Self {
+            cgroup: container.cgroup_id,
+            member,
+            init: container.init_pid,
+            root: root.path.clone(),
+            dev: root.dev,
+            ino: root.ino,
+            overlay: root.overlay,
+            upper: root.upper_dir.clone(),
+            lower: root.lower_dirs.clone(),
+            volumes: container.volumes.iter().filter_map(volume).collect(),
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Denied {
+    pub(super) cgroup: u64,
+    pub(super) dev: u32,
+    pub(super) ino: u64,
+    pub(super) generation: u64,
+    pub(super) drift: u64,
+    pub(super) prohibited: u64,
+    pub(super) denied: u64,
+    pub(super) class: u16,
+    pub(super) path: Vec<u8>,
+    pub(super) lower_path: Option<Vec<u8>>,
+    pub(super) pid: u32,
+    pub(super) uid: u32,
+    pub(super) parent_pid: u32,
+    pub(super) comm: Vec<u8>,
+    pub(super) parent_comm: Vec<u8>,
+}
+
+impl From<Denied> for Record {
+    fn from(denied: Denied) -> Self {
+        Self {
+            denied: Some(denied.denied),
+            aggregated: false,
+            pid: denied.pid,
+            uid: denied.uid,
+            parent_pid: denied.parent_pid,
+            comm: denied.comm,
+            parent_comm: denied.parent_comm,
+            path: denied.path,
+            lower_path: denied.lower_path,
+            ..Self::lost(Key {
+                container: denied.cgroup,
+                dev: denied.dev,
+                inode: denied.ino,
+                generation: denied.generation,
+                drift: denied.drift,
+                prohibited: denied.prohibited,
+                prohibited_process: 0,
+                class: denied.class,
+                usage: 0,
+            })
+        }
+    }
+}
+
+/// A message as it is sent.
+///
+/// # Errors
+/// For what JSON cannot say: a path that is no text.
+pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(bytes)
+}
+
+/// Puts messages together from what has come so far.
+#[derive(Debug, Default)]
+pub(super) struct Inbox(Vec<u8>);
+
+impl Inbox {
+    /// Of all that will ever come.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads what there is from a socket that does not block. False: the other has ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn fill(&mut self, from: &mut impl Read) -> io::Result<bool> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(length) => self.0.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next message that has come in full.
+    ///
+    /// # Errors
+    /// For what is none: the rest cannot be read either.
+    pub(super) fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let Some(length) = self.0.first_chunk::<4>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(io::Error::other)?;
+        if length > BYTES_MAX {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        let Some(bytes) = self.0.get(4..4 + length) else { return Ok(None) };
+        let message = serde_json::from_slice(bytes)?;
+        self.0.drain(..4 + length);
+        Ok(Some(message))
+    }
+}
+
+/// Messages on their way to one who may be slow, or gone.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: VecDeque<Vec<u8>>,
+    /// Bytes of the first that are sent.
+    sent: usize,
+}
+
+impl Outbox {
+    /// Messages that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// One more.
+    pub(super) fn push(&mut self, message: Vec<u8>) {
+        self.waiting.push_back(message);
+    }
+
+    /// Whoever was sent a part of the first has not got it.
+    pub(super) fn begin_anew(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Sends what the socket takes without blocking.
+    ///
+    /// # Errors
+    /// When the other has ended; what waits stays.
+    pub(super) fn flush(&mut self, to: &mut impl Write) -> io::Result<()> {
+        while let Some(first) = self.waiting.front() {
+            match to.write(first.get(self.sent..).unwrap_or_default()) {
+                Ok(length) => self.sent += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.sent >= first.len() {
+                self.waiting.pop_front();
+                self.sent = 0;
+            }
+        }
+        Ok(())
+    }
+}
