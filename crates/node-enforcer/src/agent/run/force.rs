@@ -132,7 +132,9 @@ impl Agent {
         self.shortage.aliases_left_out(left_out);
         self.revision += 1;
         let all: Vec<u64> = self.roster.all().map(|(cgroup, _)| cgroup).collect();
-        all.into_iter().for_each(|cgroup| self.hold(cgroup));
+        for cgroup in all {
+            self.hold(cgroup);
+        }
         self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
         Ok(())
     }
