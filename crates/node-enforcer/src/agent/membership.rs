@@ -76,6 +76,18 @@ impl Surroundings {
         SlotMask::from_bits(member.bits() & !(asking.bits() & rules.prevents().bits()))
     }
 
+    /// Of the policies that apply to a container those that are for it, and not only may be: what is done to a container cannot be taken back.
+    #[must_use]
+    pub fn certain(&self, rules: &RuleSet, member: SlotMask) -> SlotMask {
+        let guessed = rules.policies().iter().filter(|policy| {
+            let scope = &policy.spec.scope;
+            (self.namespace.is_none() && scope.namespace_selector.is_some())
+                || (self.pod == PodLabels::Unknown && scope.pod_selector.is_some())
+        });
+        let guessed: SlotMask = guessed.map(|policy| policy.slot).collect();
+        member & !guessed
+    }
+
     /// What is not known matches.
     fn possible(&self, rules: &RuleSet, container: &Container) -> SlotMask {
         let with = |pod_labels| {
@@ -97,6 +109,39 @@ impl Surroundings {
                 let member = with(Some(now));
                 first.as_ref().map_or(member, |first| member | with(Some(first)))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_crd::ContainerDriftPolicy;
+    use mooring_policy::{NodeDefaults, compile};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_only_guessed_is_not_certain() {
+        let policy = |name: &str, scope: serde_json::Value| {
+            ContainerDriftPolicy::new(name, serde_json::from_value(json!({"scope": scope})).unwrap())
+        };
+        let policies = [
+            policy("a", json!({})),
+            policy("b", json!({"podSelector": {"matchLabels": {"app": "x"}}})),
+            policy("c", json!({"namespaceSelector": {"matchLabels": {"team": "x"}}})),
+        ];
+        let rules = compile(&policies, NodeDefaults::default()).rules;
+        let all = SlotMask::from_bits(0b111);
+        let around = |namespace: Option<Labels>, pod| Surroundings { namespace, pod, node: None };
+        let known = || PodLabels::Known { now: Labels::new(), first: None };
+        for (around, certain) in [
+            (around(Some(Labels::new()), known()), 0b111),
+            (around(Some(Labels::new()), PodLabels::Unknown), 0b101),
+            (around(None, known()), 0b011),
+            (around(None, PodLabels::Overlong), 0b011),
+        ] {
+            assert_eq!(around.certain(&rules, all).bits(), certain, "{around:?}");
         }
     }
 }

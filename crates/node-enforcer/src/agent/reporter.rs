@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mooring_crd::{ActionResult, DriftEvent, HeldBackAction, OTHER_PATHS};
+use mooring_crd::{ActionResult, ContainerAction, DriftEvent, HeldBackAction, OTHER_PATHS};
 use mooring_policy::{Class, RuleSet, SlotMask, Use};
 
 use super::facts::Facts;
@@ -15,7 +15,7 @@ use super::sink::Sink;
 use crate::containers::Container;
 use crate::kernel::{Counters, Kernel, KernelError, Record};
 use crate::report::{Aggregator, Quoted, Timestamp, Violation};
-use crate::response::{Responder, since_start};
+use crate::response::{Answer, Responder, since_start};
 
 /// How often counts are taken out of the kernel while there are any.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -260,7 +260,12 @@ impl Reporter {
         let Some(mut violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
         let violating = violation.judgement().violating;
         // First: each moment that it is told sooner is one that the container has longer.
-        violation.answer = self.responder.violated(&known.container, rules.response(violating), since_start());
+        // Of earlier rules the slots may be others.
+        let is_newest = self.generations.back().is_some_and(|(newest, _)| *newest == key.generation);
+        let asked = rules.response(if is_newest { violating & known.certain } else { violating });
+        let possible = rules.response(violating).action;
+        let answer = self.responder.violated(&known.container, asked, since_start());
+        violation.answer = answer.or_else(|| (possible != ContainerAction::None).then(|| Answer::not_yet(possible)));
         for policy in violating.slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();
             *count = count.saturating_add(violation.count.max(1));

@@ -24,6 +24,8 @@ pub(super) struct Known {
     pub(super) started: u64,
     /// The slots of its policies, as they are in the kernel.
     pub(super) member: SlotMask,
+    /// Those of them that are not only guessed: see [`super::Surroundings::certain`].
+    pub(super) certain: SlotMask,
     links: Links,
     /// Some of its volumes are made by the runtime later, and are looked for.
     incomplete: Option<Again>,
@@ -207,6 +209,7 @@ impl Roster {
             started: started(&container),
             container: Arc::new(container),
             member: SlotMask::default(),
+            certain: SlotMask::default(),
             links: Links::default(),
             // What stays unknown is a foreign mount until it is known.
             incomplete: (left > 0).then(|| Again::from(Instant::now())),

@@ -57,7 +57,7 @@ pub(super) fn outcome_event(told: &Told, reason: &str, node: &str) -> Event {
     // As client-go names Events, by the moment, which makes them differ; a name has room for so much.
     let name = format!("{}.{:x}", cut(&container.pod, 200), now.as_nanosecond());
     let took = told.outcome.duration_milliseconds.map_or_else(String::new, |took| format!(" ({took} ms)"));
-    let note = format!("{} of container {}: {}{took}", told.outcome.action, container.name, told.outcome.outcome);
+    let said = format!("{} of container {}: {}{took}", told.outcome.action, container.name, told.outcome.outcome);
     Event {
         metadata: ObjectMeta {
             name: Some(name),
@@ -68,7 +68,7 @@ pub(super) fn outcome_event(told: &Told, reason: &str, node: &str) -> Event {
         type_: Some(if reason == "ContainerResumed" { "Normal" } else { "Warning" }.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(told.outcome.action.as_str().to_owned()),
-        note: Some(cut(&note, NOTE_MAX).to_owned()),
+        note: Some(cut(&said, NOTE_MAX).to_owned()),
         regarding: Some(pod_of(&container.namespace, &container.pod, container.pod_uid.as_ref(), &container.name)),
         reporting_controller: Some(Binary::Enforcer.reporting_controller().to_owned()),
         reporting_instance: Some(node.to_owned()),

@@ -95,7 +95,7 @@ pub(super) async fn look_for_resumes(client: &Client, mailbox: &Mailbox) {
                 Ok(true) => mailbox.resume(container.id.clone()),
                 Ok(false) => {}
                 Err(error) => {
-                    mailbox.say(ACTIONS, Some(format!("{RESUME_ANNOTATION} is not looked for: {}", said(&error))))
+                    mailbox.say(ACTIONS, Some(format!("{RESUME_ANNOTATION} is not looked for: {}", said(&error))));
                 }
             }
         }

@@ -241,10 +241,7 @@ fn walk(
     visit(folder)?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let again: OwnedFd = openat(folder, ".", flags, Mode::empty())?;
-    let mut listed = match nix::dir::Dir::from_fd(again) {
-        Ok(listed) => listed,
-        Err(error) => return Err(error.into()),
-    };
+    let mut listed = nix::dir::Dir::from_fd(again)?;
     for entry in listed.iter() {
         let entry = entry?;
         let name = entry.file_name();

@@ -54,15 +54,18 @@ impl Life {
             Memory::Stopping { begun, .. } | Memory::Killed { begun, by_stop: true } => (ContainerAction::Stop, begun),
             Memory::Killed { begun, by_stop: false } => (ContainerAction::Kill, begun),
         };
+        // What an earlier agent has brought to its end is told.
+        let is_over = matches!(memory, Memory::Stopping { .. } | Memory::Killed { .. }) && !cgroup.is_populated()?;
         let said = match memory {
             Memory::Paused { .. } => outcome(action, ActionResult::Done, "paused".to_owned(), None),
+            _ if is_over => outcome(action, ActionResult::Done, "every process has ended".to_owned(), None),
             _ => outcome(action, ActionResult::UnderWay, "begun by an earlier agent".to_owned(), None),
         };
         Ok(Self {
             container: Arc::clone(container),
             cgroup,
             memory,
-            is_over: false,
+            is_over,
             outcome: said,
             begun,
             looked: Duration::ZERO,
@@ -155,8 +158,13 @@ impl Life {
         let Some(pid) = first_process(&self.cgroup, self.container.init_pid)? else {
             return self.kill(ContainerAction::Stop, now);
         };
-        self.cgroup.signal(pid, Signal::TERM)?;
-        let said = format!("SIGTERM was sent to process {pid}; what is left after {} s is killed", GRACE.as_secs());
+        let sent = match self.cgroup.signal(pid, Signal::TERM) {
+            Ok(_) => format!("SIGTERM was sent to process {pid}"),
+            Err(CgroupError::Gone) => return Err(CgroupError::Gone),
+            // It ends all the same, later.
+            Err(error) => format!("SIGTERM could not be sent to process {pid} ({error})"),
+        };
+        let said = format!("{sent}; what is left after {} s is killed", GRACE.as_secs());
         self.say(ContainerAction::Stop, ActionResult::UnderWay, said, None, None);
         Ok(())
     }

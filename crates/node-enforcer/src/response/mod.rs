@@ -18,6 +18,7 @@ use std::time::Duration;
 use mooring_crd::{ActionResult, ContainerAction, ContainerActionOutcome, Switch};
 use mooring_policy::{Response, Switches};
 use nix::time::{ClockId, clock_gettime};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use cgroup::{Cgroup, CgroupError};
 pub use memory::Memory;
@@ -64,10 +65,23 @@ pub struct Responder {
     told: Vec<Told>,
 }
 
+impl Answer {
+    /// Of a container of which it is not known yet whether the policies that ask for an action are for it.
+    #[must_use]
+    pub fn not_yet(action: ContainerAction) -> Self {
+        let why = "held back: it was not known yet whether the policy is for this pod".to_owned();
+        Self { outcome: outcome(action, ActionResult::HeldBack, why, None), by: None }
+    }
+}
+
 impl Responder {
-    /// A responder to containers whose cgroups lie below `mount`.
+    /// A responder to containers whose cgroups lie below `mount`. It holds a descriptor of each that may be acted on, so the process is allowed
+    /// as many as it may have.
     #[must_use]
     pub fn new(mount: PathBuf) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        // Where it is not: beyond it a cgroup is opened when there is something to do.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         Self { mount, switches: Switches::default(), protected: Vec::new(), lives: BTreeMap::new(), told: Vec::new() }
     }
 

@@ -76,7 +76,8 @@ impl Agent {
         for cgroup in affected {
             let Some(known) = self.roster.get(cgroup) else { continue };
             let around = self.source.surroundings(&known.container);
-            if around.member(&self.rules, &known.container, self.options.unknown_containers) != known.member {
+            let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
+            if (member, around.certain(&self.rules, member)) != (known.member, known.certain) {
                 self.enter(cgroup);
             }
         }
@@ -96,10 +97,12 @@ impl Agent {
         let mut rules = self.configured.in_force.switches.apply(given.set.clone());
         let mut left_out = BTreeSet::new();
         let mut masks: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut certain: BTreeMap<u64, SlotMask> = BTreeMap::new();
         for (cgroup, known) in self.roster.all_mut() {
             let around = self.source.surroundings(&known.container);
             let member = around.member(&rules, &known.container, self.options.unknown_containers);
             masks.insert(cgroup, member.bits());
+            certain.insert(cgroup, around.certain(&rules, member));
             let container = Arc::clone(&known.container);
             for (path, target) in known.targets(&mut self.path_numbers, &rules, member) {
                 let Err(error) = rules.prohibit_alias(path, target) else { continue };
@@ -129,13 +132,16 @@ impl Agent {
         }
         for (cgroup, known) in self.roster.all_mut() {
             known.member = masks.get(&cgroup).copied().map_or_else(SlotMask::default, SlotMask::from_bits);
+            known.certain = certain.get(&cgroup).copied().unwrap_or_default();
         }
         self.given = given;
         self.rules = rules;
         self.shortage.aliases_left_out(left_out);
         self.revision += 1;
         let all: Vec<u64> = self.roster.all().map(|(cgroup, _)| cgroup).collect();
-        all.into_iter().for_each(|cgroup| self.hold(cgroup));
+        for cgroup in all {
+            self.hold(cgroup);
+        }
         self.reporter.rules_in_force(generation, Arc::new(self.rules.clone()));
         Ok(())
     }
