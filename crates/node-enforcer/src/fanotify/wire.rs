@@ -30,6 +30,8 @@ pub(super) enum Order {
     Enter(Tracked),
     /// It is gone.
     Leave(u64),
+    /// Do so when the agent has gone.
+    EndWithAgent,
     /// Let everything go, and end.
     End,
 }
