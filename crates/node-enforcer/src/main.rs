@@ -181,8 +181,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => {
+            // First: an agent that is in force would start another listener.
+            let released = Pins::release(&pin_dir);
             fanotify::release(&pin_dir);
-            Pins::release(&pin_dir)?;
+            released?;
         }
         Command::SelfTest { backend, pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;
