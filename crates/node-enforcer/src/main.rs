@@ -200,8 +200,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => {
+            // First: an agent that is in force would start another listener.
+            let released = Pins::release(&pin_dir);
             fanotify::release(&pin_dir);
-            Pins::release(&pin_dir)?;
+            released?;
             // Nobody would end their pauses.
             response::resume_all()?;
         }

@@ -23,6 +23,15 @@ pub fn shortcoming(backend: Backend, feature: Feature) -> Option<&'static str> {
         (Backend::Kill | Backend::Fanotify, Feature::ProhibitedProcesses) => {
             Some("the program that executes is not known: none is prohibited to execute")
         }
+        (Backend::Fanotify, Feature::DriftedLibraries) => {
+            Some("what is mapped is not seen: libraries, and programs that the dynamic loader is given")
+        }
+        (Backend::Fanotify, Feature::ProhibitedBinaries) => Some(
+            "a prohibited program that the dynamic loader is given is not seen, and one that is prohibited by the name that it is invoked by is killed, not refused",
+        ),
+        (Backend::Fanotify, Feature::MetadataCopyUps) => Some(
+            "an image's program whose metadata was changed waits at its next execution until it was compared, and is refused if that takes longer than 0.3 s",
+        ),
         (Backend::Kill, Feature::DriftedScripts) => Some("a script is not seen, only its interpreter"),
         (Backend::Kill, Feature::MetadataCopyUps) => Some(
             "an image's program whose metadata was changed is killed until it was compared, two seconds or more after the change",
@@ -68,6 +77,7 @@ mod tests {
         let all = json!({"actions": {"prevent": true}, "detect": {"prohibitedBinaries": [{"path": "/usr/bin/nc"}]}});
         let missing = [Feature::Prevent, Feature::DriftedLibraries, Feature::ProhibitedBinaries];
         assert_eq!(unsupported_of(Backend::Kill, &all), missing);
+        assert_eq!(unsupported_of(Backend::Fanotify, &all), [Feature::DriftedLibraries, Feature::ProhibitedBinaries]);
         assert_eq!(unsupported_of(Backend::BpfLsm, &all), []);
         assert_eq!(unsupported_of(Backend::FmodRet, &all), []);
         assert_eq!(unsupported_of(Backend::Kill, &json!({"detect": {"driftedLibraries": false}})), []);

@@ -186,6 +186,29 @@ const RESPONSES: &[Bound] = &[
     reported("Kill: the same, the worst, ms", Value::Moment("kill-worst-us")),
 ];
 
+/// The backend that is asked, without a bound of its own: it is for kernels that have no better one.
+const ASKED: &[Bound] = &[
+    bound(
+        "Fanotify: exec, untracked, in the root cgroup",
+        Value::Overhead("untracked-root asking", "untracked-root without"),
+        1.0,
+        Some(0.6),
+    ),
+    bound(
+        "Fanotify: exec, untracked, in a service's cgroup",
+        Value::Overhead("untracked-service asking", "untracked-service without"),
+        1.0,
+        Some(0.6),
+    ),
+    bound(
+        "Fanotify: exec of an image binary in a container",
+        Value::Overhead("image-binary asking", "image-binary without"),
+        10.0,
+        None,
+    ),
+    bound("Fanotify: a refused exec, thousand instructions", Value::Thousands("refused asking"), 300.0, None),
+];
+
 /// The operator: on this machine, by the wall clock.
 const OPERATOR: &[Bound] = &[
     bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
@@ -270,7 +293,7 @@ pub struct Judged {
 /// # Errors
 /// If something was not measured.
 pub fn judge(instructions: &Numbers, footprint: &Numbers) -> Result<Vec<Judged>, BenchError> {
-    let counted = INSTRUCTIONS.iter().chain(BACKENDS).map(|bound| bound.judge(instructions));
+    let counted = INSTRUCTIONS.iter().chain(BACKENDS).chain(ASKED).map(|bound| bound.judge(instructions));
     counted.chain(FOOTPRINT.iter().map(|bound| bound.judge(footprint))).collect()
 }
 

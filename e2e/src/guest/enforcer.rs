@@ -27,6 +27,11 @@ pub(crate) fn kills() -> bool {
     BACKEND.get().is_some_and(|name| name == "Kill")
 }
 
+/// Whether whoever refuses in this run is asked by fanotify, which does not see everything: the rest is killed.
+pub(crate) fn is_asked() -> bool {
+    BACKEND.get().is_some_and(|name| name == "Fanotify")
+}
+
 /// How long it may take to start, here where every instruction is emulated.
 const START: Duration = Duration::from_secs(90);
 

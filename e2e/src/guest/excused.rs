@@ -1,7 +1,7 @@
 //! The attacks that a kernel does not let anybody perform, and the tests that another run makes. Everything else that does not run is a failure.
 
 use super::context::RuntimeKind;
-use super::enforcer::kills;
+use super::enforcer::{is_asked, kills};
 
 pub(crate) struct Excuse {
     /// The name of a case or test, without its suite.
@@ -23,7 +23,12 @@ const fn not_killed(case: &'static str, why: &'static str) -> Excuse {
     Excuse { case, applies: |_, _| kills(), why }
 }
 
-const NO_LIBRARIES: &str = "Kill sees no mapping: the program that maps is the image's";
+/// Of what maps a file and executes a program of the image, which is what Kill and Fanotify look at.
+const fn not_mapped(case: &'static str) -> Excuse {
+    Excuse { case, applies: |_, _| kills() || is_asked(), why: NO_LIBRARIES }
+}
+
+const NO_LIBRARIES: &str = "Kill and Fanotify see no mapping: the program that maps is the image's";
 const KILLED_MEANWHILE: &str = "its set-up runs a copied-up program at once, which Kill kills until it was compared";
 
 pub(crate) const EXCUSES: &[Excuse] = &[
@@ -42,28 +47,28 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         applies: |kernel, _| kernel < (6, 17),
         why: "before 6.17 no hook is for chattr: its first execution waits for a comparison",
     },
-    not_killed("library/mmap-exec", NO_LIBRARIES),
-    not_killed("library/mmap-shared-exec", NO_LIBRARIES),
-    not_killed("library/mmap-that-implies-exec", NO_LIBRARIES),
-    not_killed("library/mprotect-exec", NO_LIBRARIES),
-    not_killed("library/mprotect-of-a-modified-image-file", NO_LIBRARIES),
-    not_killed("library/written-after-a-failed-exec", NO_LIBRARIES),
-    not_killed("library/on-dev-shm", NO_LIBRARIES),
-    not_killed("library/memfd", NO_LIBRARIES),
-    not_killed("library/memfd-mprotect", NO_LIBRARIES),
-    not_killed("library/memfd-of-huge-pages", NO_LIBRARIES),
-    not_killed("library/memfd-of-huge-pages-mprotect", NO_LIBRARIES),
-    not_killed("library/loader-given-shared-memory", NO_LIBRARIES),
-    not_killed("library/loader-given-a-shared-segment", NO_LIBRARIES),
-    not_killed("library/loader-given-a-program", NO_LIBRARIES),
-    not_killed("library/loader-given-a-program-in-namespaces", NO_LIBRARIES),
-    not_killed("library/preload", NO_LIBRARIES),
-    not_killed("library/library-path", NO_LIBRARIES),
-    not_killed("library/dlopen", NO_LIBRARIES),
-    not_killed("library/dropped-elf-interpreter", NO_LIBRARIES),
-    not_killed("library/overwritten-elf-interpreter", NO_LIBRARIES),
-    not_killed("volume/mapped", NO_LIBRARIES),
-    not_killed("prohibited/through-the-loader", NO_LIBRARIES),
+    not_mapped("library/mmap-exec"),
+    not_mapped("library/mmap-shared-exec"),
+    not_mapped("library/mmap-that-implies-exec"),
+    not_mapped("library/mprotect-exec"),
+    not_mapped("library/mprotect-of-a-modified-image-file"),
+    not_mapped("library/written-after-a-failed-exec"),
+    not_mapped("library/on-dev-shm"),
+    not_mapped("library/memfd"),
+    not_mapped("library/memfd-mprotect"),
+    not_mapped("library/memfd-of-huge-pages"),
+    not_mapped("library/memfd-of-huge-pages-mprotect"),
+    not_mapped("library/loader-given-shared-memory"),
+    not_mapped("library/loader-given-a-shared-segment"),
+    not_mapped("library/loader-given-a-program"),
+    not_mapped("library/loader-given-a-program-in-namespaces"),
+    not_mapped("library/preload"),
+    not_mapped("library/library-path"),
+    not_mapped("library/dlopen"),
+    not_mapped("library/dropped-elf-interpreter"),
+    not_mapped("library/overwritten-elf-interpreter"),
+    not_mapped("volume/mapped"),
+    not_mapped("prohibited/through-the-loader"),
     not_killed(
         "new-binary/script",
         "by the time that Kill looks, a script is closed and its interpreter is what is executed",

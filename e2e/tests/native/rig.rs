@@ -25,7 +25,7 @@ const PACKAGES: [&str; 3] = ["runc", "libseccomp2", "busybox-static"];
 /// What the dropped program prints, first of all.
 pub(crate) const TOKEN: &str = "DROPPED-PROGRAM-RAN\n";
 /// The applets that the image has.
-const APPLETS: [&str; 6] = ["sh", "cp", "chmod", "sleep", "true", "cat"];
+const APPLETS: [&str; 11] = ["sh", "cp", "chmod", "sleep", "true", "cat", "mv", "ln", "mkdir", "touch", "rm"];
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Folders, mounts, programs.
@@ -94,6 +94,15 @@ impl Rig {
         }
         program(&lower.join("bin/tiny"), &elf::program(TOKEN, ""));
         program(&lower.join("bin/other"), &elf::program("other\n", ""));
+        program(
+            &lower.join("bin/probe"),
+            &fs::read(repository("target/x86_64-unknown-linux-gnu/debug/guest")).unwrap(),
+        );
+        for folder in ["vol", "data", "tmp"] {
+            fs::create_dir(lower.join(folder)).unwrap();
+        }
+        let data = bundle.join("data");
+        fs::create_dir(&data).unwrap();
         let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
         mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
         self.mounts.push(root);
@@ -103,7 +112,9 @@ impl Rig {
                 "capabilities": {"bounding": ["CAP_FOWNER"], "effective": ["CAP_FOWNER"], "permitted": ["CAP_FOWNER"]}},
             "root": {"path": "rootfs"},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}],
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/vol", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/data", "type": "bind", "source": data, "options": ["bind", "rw"]}],
             // In a folder of the test's own in each hierarchy.
             "linux": {"cgroupsPath": format!("/{}/{id}", cgroup_parent()),
                 "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}]},
@@ -149,6 +160,16 @@ impl Rig {
         enforcer
     }
 
+    /// The listeners that were started with this rig's pins and have not ended by themselves.
+    pub(crate) fn listeners(&self) -> Vec<i32> {
+        let pins = self.pins();
+        let name: Vec<_> = pins.iter().filter_map(|part| part.to_str()).filter(|part| *part != "/").collect();
+        let folder = Path::new("/run/mooring/fanotify").join(name.join("-"));
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| process(*pid).is_some()).collect()
+    }
+
     pub(crate) fn release(&self) {
         let ended = Command::new(binary()).args(["release", "--pin-dir"]).arg(self.pins()).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
@@ -181,6 +202,12 @@ fn binary() -> PathBuf {
     std::env::var_os("MOORING_ENFORCER").map_or(built, PathBuf::from)
 }
 
+/// The command line of a process that has not ended.
+pub(crate) fn process(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    Some(String::from_utf8_lossy(&line).replace('\0', " "))
+}
+
 /// Deleted on drop.
 pub(crate) struct Container {
     id: String,
@@ -196,12 +223,17 @@ impl Container {
 
     /// Has the runtime execute a program in it.
     pub(crate) fn execute(&self, command: &[&str]) -> Output {
+        self.command(command).output().unwrap()
+    }
+
+    /// The same, to be started.
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut exec = Command::new(self.exec.get_program());
         exec.args(self.exec.get_args()).args(command).stdin(Stdio::null());
         for (name, value) in self.exec.get_envs() {
             exec.env(name, value.unwrap_or_default());
         }
-        exec.output().unwrap()
+        exec
     }
 }
 
@@ -236,6 +268,21 @@ impl Enforcer {
     /// The first line of its log that begins so.
     pub(crate) fn said(&self, beginning: &str) -> Option<String> {
         self.log.lock().unwrap().iter().find(|line| line.starts_with(beginning)).cloned()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().try_into().unwrap()
+    }
+
+    /// The first line of its log that begins so, after so many.
+    pub(crate) fn said_after(&self, mark: usize, beginning: &str) -> Option<String> {
+        self.log.lock().unwrap().iter().skip(mark).find(|line| line.starts_with(beginning)).cloned()
+    }
+
+    /// Lines of its log so far.
+    pub(crate) fn mark(&self) -> usize {
+        self.log.lock().unwrap().len()
     }
 
     /// The events so far.

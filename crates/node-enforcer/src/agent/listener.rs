@@ -33,7 +33,7 @@ impl Listener {
         Ok(Self { link, generation: 0, ended: None })
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.link.descriptor()
     }
 

@@ -29,10 +29,10 @@ pub(super) fn stay_released(
 ) -> Result<(), AgentError> {
     let mut told = None;
     loop {
+        let left = if told == Some(None) { None } else { Pins::release(pin_dir).err().map(|error| error.to_string()) };
         if told != Some(None) {
             fanotify::release(pin_dir);
         }
-        let left = if told == Some(None) { None } else { Pins::release(pin_dir).err().map(|error| error.to_string()) };
         if told.as_ref() != Some(&left) {
             let problem =
                 left.as_ref().map(|left| format!("not all could be taken down, which is tried again: {left}"));

@@ -306,7 +306,7 @@ impl Agent {
         let mut polled =
             [self.source.descriptor(), self.signals.as_fd(), maps.violations.as_fd(), maps.lifecycle.as_fd()]
                 .into_iter()
-                .chain(self.listener.as_ref().map(Listener::descriptor))
+                .chain(self.listener.as_ref().and_then(Listener::descriptor))
                 .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
                 .collect::<Vec<_>>();
         match poll(&mut polled, PollTimeout::from(timeout)) {

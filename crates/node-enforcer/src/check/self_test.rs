@@ -165,6 +165,7 @@ pub fn self_test_with(kernel: &mut Kernel, backend: Backend, pin_dir: &Path) -> 
     // A folder of its own: this listener is no agent's.
     let link = Link::start(Path::new("/proc/self/exe"), &pin_dir.join(PREFIX), kernel.prover());
     let mut link = scratch("start a Fanotify listener", link)?;
+    link.ends_with_agent();
     let tested = try_once(kernel, Some(&mut link), pin_dir);
     link.end();
     tested

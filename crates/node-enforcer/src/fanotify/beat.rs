@@ -88,3 +88,23 @@ impl Watch {
         Ok(self.still)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_counted_from_the_last_beat() {
+        let beats = Beats::new().unwrap();
+        let other = Beats::of(beats.share().unwrap());
+        let mut watch = Watch::new(Whose::Listener);
+        beats.beat(Whose::Listener, 1).unwrap();
+        beats.beat(Whose::Guard, 9).unwrap();
+        let mut look = || watch.look(&other).unwrap();
+        assert_eq!([look(), look(), look()], [0, 1, 2]);
+        beats.beat(Whose::Guard, 10).unwrap();
+        assert_eq!(look(), 3);
+        beats.beat(Whose::Listener, 2).unwrap();
+        assert_eq!([look(), look()], [0, 1]);
+    }
+}

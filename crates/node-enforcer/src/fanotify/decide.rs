@@ -157,9 +157,55 @@ pub(super) fn name_of(path: &Path) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::scratch::Scratch;
 
     fn of(path: &str, subtree: &str) -> Vec<String> {
         candidates(Path::new(path), Path::new(subtree)).map(|path| path.display().to_string()).collect()
+    }
+
+    /// A container with these layers, without the overlay.
+    fn container(scratch: &Scratch) -> Tracked {
+        let [upper, top, bottom] = ["upper", "top", "bottom"].map(|name| scratch.folder(name));
+        Tracked { upper: Some(upper), lower: vec![top, bottom], ..Tracked::default() }
+    }
+
+    fn seen(scratch: &Scratch, file: &str) -> Seen {
+        Seen::of(File::open(scratch.at(file)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_found_by_what_nobody_can_set() {
+        let scratch = Scratch::new();
+        let container = container(&scratch);
+        for file in ["bottom/bin/tool", "bottom/bin/other", "upper/tmp/new", "upper/bin/other"] {
+            scratch.write(file, "the same");
+            // Another tick of the file system's clock for each.
+            thread::sleep(TICK);
+        }
+        let place = |file: &str, path: &str, subtree: &str| {
+            place_of(&container, &seen(&scratch, file), Path::new(path), Path::new(subtree))
+        };
+        let image = |path: &str| Place::Image(path.into());
+        assert_eq!(place("bottom/bin/tool", "/bin/tool", "/"), image("/bin/tool"));
+        assert_eq!(place("upper/tmp/new", "/tmp/new", "/"), Place::Upper("/tmp/new".into()));
+        assert_eq!(place("upper/bin/other", "/bin/other", "/"), Place::Upper("/bin/other".into()));
+        // In a chroot, and through a mount of a part.
+        assert_eq!(place("bottom/bin/tool", "/jail/bin/tool", "/"), image("/bin/tool"));
+        assert_eq!(place("bottom/bin/tool", "/mnt/tool", "/bin"), image("/bin/tool"));
+        // A mount over an image's program does not make another file that program, nor does one that is hidden speak for it.
+        assert_eq!(place("upper/tmp/new", "/bin/tool", "/"), Place::Nowhere);
+        assert_eq!(place("upper/tmp/new", "/bin/tool", "/tmp/new"), Place::Upper("/tmp/new".into()));
+        assert_eq!(place("bottom/bin/other", "/bin/other", "/"), Place::Nowhere);
+    }
+
+    #[test]
+    fn no_link_of_the_workload_leads_out_of_its_upper_folder() {
+        let scratch = Scratch::new();
+        let container = container(&scratch);
+        scratch.write("host/tool", "x");
+        std::os::unix::fs::symlink(scratch.at("host"), scratch.at("upper/link")).unwrap();
+        let seen = seen(&scratch, "host/tool");
+        assert_eq!(place_of(&container, &seen, Path::new("/link/tool"), Path::new("/")), Place::Nowhere);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use mooring_policy::{NodePolicy, RuleSet};
@@ -27,6 +27,8 @@ const BEGIN: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(3);
 /// One that ends sooner than this after its beginning is started again no sooner than this.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long the end of one that was killed is waited for.
+const BURY: Duration = Duration::from_millis(500);
 
 /// What has come from the listener.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct Link {
     outbox: Outbox,
     begun: Instant,
     ready: bool,
+    /// It has ended, and the next one is not due yet.
+    down: bool,
     ended: u64,
 }
 
@@ -96,6 +100,7 @@ impl Link {
             outbox: Outbox::default(),
             begun: Instant::now(),
             ready: false,
+            down: false,
             ended: 0,
         };
         while !link.ready {
@@ -113,10 +118,10 @@ impl Link {
         Ok(link)
     }
 
-    /// Readable when there is something to hear.
+    /// Readable when there is something to hear; None while there is no listener.
     #[must_use]
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (!self.down).then(|| self.socket.as_fd())
     }
 
     /// Whether something waits to be sent.
@@ -152,6 +157,11 @@ impl Link {
     /// A container is there, or is described anew.
     pub fn enter(&mut self, container: &Container, member: u64) {
         self.order(&Order::Enter(Tracked::of(container, member)));
+    }
+
+    /// Has it end with this process, however that ends: it is for a test, and no other agent is to find it.
+    pub fn ends_with_agent(&mut self) {
+        self.order(&Order::EndWithAgent);
     }
 
     /// It is gone.
@@ -198,12 +208,13 @@ impl Link {
         if goes_on && !malformed {
             return heard;
         }
-        if self.begun.elapsed() < AGAIN && self.ended > 0 {
+        self.ready = false;
+        self.down = self.begun.elapsed() < AGAIN && self.ended > 0;
+        if self.down {
             return heard;
         }
         let how = self.bury();
         self.ended += 1;
-        self.ready = false;
         match spawn(&self.program, &self.folder, self.prover.as_fd()) {
             Ok((child, socket)) => {
                 self.child = child;
@@ -221,7 +232,16 @@ impl Link {
     fn bury(&mut self) -> String {
         // Whoever does not speak to the agent any more must not answer either.
         let _ = self.child.kill();
-        self.child.wait().as_ref().map_or_else(ToString::to_string, ExitStatus::to_string)
+        let begun = Instant::now();
+        while begun.elapsed() < BURY {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status.to_string(),
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                Err(error) => return error.to_string(),
+            }
+        }
+        // Somebody traces it. Nobody waits for it any more: it has no descriptor left.
+        "it is not known how".to_owned()
     }
 
     /// Ends the listeners of earlier agents, and gives what they had not told. To be called when this one knows everything.

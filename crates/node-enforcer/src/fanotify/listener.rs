@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ const ANSWERS_MAX: usize = 16_384;
 #[derive(Debug, Clone)]
 enum Answer {
     Allow,
+    /// It runs, and is told of.
+    Notice(Arc<Denied>),
     Deny(Arc<Denied>),
 }
 
@@ -53,6 +56,7 @@ struct Listener {
     teller: Teller,
     agent: Option<UnixStream>,
     inbox: Inbox,
+    ends_with_agent: bool,
     /// Where the next agent finds this one.
     next: UnixListener,
     containers: BTreeMap<u64, Arc<Tracked>>,
@@ -86,6 +90,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
         teller: Teller::default(),
         agent: Some(agent),
         inbox: Inbox::default(),
+        ends_with_agent: false,
         next,
         containers: BTreeMap::new(),
         marked: HashMap::new(),
@@ -201,7 +206,9 @@ impl Listener {
             return self.answer(&event, &answer);
         };
         // Before it goes on: its mount namespace may be new, and what is mounted there not yet asked about.
-        for problem in self.marks.survey(&container, pid) {
+        let surveyed = self.marks.survey(&container, pid);
+        let mount = if surveyed.is_some() { self.marks.mount_of(pid, seen.mount) } else { mount };
+        for problem in surveyed.into_iter().flatten() {
             let report = Report::Entered { cgroup: container.cgroup, problem: Some(problem) };
             self.teller.tell(&report);
         }
@@ -227,13 +234,14 @@ impl Listener {
         let lasts = !matches!((class, name), (Class::NewBinary, _) | (_, Name::Unresolved));
         let shown = if let Name::None = name { name_of(path) } else { Vec::new() };
         let mut answer = self.judge(&container, seen, class, name, None);
-        if let (Answer::Deny(denied), false) = (&mut answer, shown.is_empty()) {
+        if let (Answer::Deny(denied) | Answer::Notice(denied), false) = (&mut answer, shown.is_empty()) {
             Arc::make_mut(denied).path = shown;
         }
         self.settle(event, key, answer, lasts);
     }
 
     fn settle(&mut self, event: FanotifyEvent, key: Key, answer: Answer, lasts: bool) {
+        let answer = as_seen_beneath(&event, answer);
         self.answer(&event, &answer);
         drop(event);
         if lasts {
@@ -250,13 +258,6 @@ impl Listener {
 
     fn examine(&mut self, event: FanotifyEvent, key: Key, container: &Arc<Tracked>, path: PathBuf) {
         let unknown = self.judge(container, &key.0, Class::ModifiedBinary, Name::Path(&name_of(&path)), None);
-        let as_image = self.judge(container, &key.0, Class::Image, Name::Path(&name_of(&path)), None);
-        // Whatever it turns out to be, the answer is the same: where nobody prevents, or an exception names it.
-        if let (Answer::Allow, Answer::Allow) = (&unknown, &as_image)
-            && self.rules.prohibit_lists().is_empty()
-        {
-            return self.settle(event, key, Answer::Allow, true);
-        }
         let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
         let job = file.map(|file| Job::Examine(key.clone(), Arc::clone(container), file, path));
         if !job.is_some_and(|job| self.workers.ask(job)) {
@@ -272,7 +273,10 @@ impl Listener {
             Done::Examined(key, container, path, Examined { class, lower_path, lasts }) => {
                 let lower = lower_path.filter(|lower| *lower != path).map(|lower| name_of(&lower));
                 let answer = self.judge(&container, &key.0, class, Name::Path(&name_of(&path)), lower.as_deref());
-                for event in self.waiting.remove(&key).into_iter().flat_map(|waiting| waiting.events) {
+                let waiting = self.waiting.remove(&key).into_iter().flat_map(|waiting| waiting.events);
+                let mut answer = answer;
+                for event in waiting {
+                    answer = as_seen_beneath(&event, answer);
                     self.answer(&event, &answer);
                 }
                 // Of a container that is gone, or is described anew, nothing is kept.
@@ -313,11 +317,12 @@ impl Listener {
             alias: Name::None,
             caller: None,
         };
-        let Judgement { drift, prohibited, denied, .. } = judge(&self.rules, &attempt);
-        if denied.is_empty() {
+        let Judgement { drift, prohibited, violating, denied, .. } = judge(&self.rules, &attempt);
+        if violating.is_empty() {
             return Answer::Allow;
         }
-        Answer::Deny(Arc::new(Denied {
+        let as_told = if denied.is_empty() { Answer::Notice } else { Answer::Deny };
+        as_told(Arc::new(Denied {
             cgroup: container.cgroup,
             dev: seen.dev,
             ino: seen.ino,
@@ -342,7 +347,7 @@ impl Listener {
     }
 
     fn answer(&mut self, event: &FanotifyEvent, answer: &Answer) {
-        if let Answer::Deny(denied) = answer {
+        if let Answer::Deny(denied) | Answer::Notice(denied) = answer {
             // First: the process is still as it was.
             self.teller.denied(denied, event.pid());
         }
@@ -369,7 +374,7 @@ impl Listener {
         if !is_there {
             self.agent = None;
         }
-        true
+        is_there || !self.ends_with_agent
     }
 
     fn obey(&mut self, order: Order) {
@@ -394,6 +399,7 @@ impl Listener {
                     self.marks.forget(cgroup);
                 }
             }
+            Order::EndWithAgent => self.ends_with_agent = true,
             Order::End => {}
         }
     }
@@ -401,6 +407,9 @@ impl Listener {
     fn enter(&mut self, container: Tracked) {
         let container = Arc::new(container);
         let before = self.containers.insert(container.cgroup, Arc::clone(&container));
+        if before.as_ref().is_some_and(|before| before.volumes != container.volumes) {
+            self.marks.survey_again(container.cgroup);
+        }
         if container.member == 0 {
             // Without a policy nothing is asked.
             if let Some(before) = before {
@@ -427,7 +436,7 @@ impl Listener {
             problem = self.marks.mark_root(container).err().map(|error| error.to_string());
         }
         if let (None, Some(init)) = (&problem, container.init) {
-            problem = self.marks.survey(container, init).into_iter().next();
+            problem = self.marks.survey(container, init).into_iter().flatten().next();
         }
         self.teller.tell(&Report::Entered { cgroup: container.cgroup, problem });
     }
@@ -450,5 +459,19 @@ impl Listener {
             let _ = agent.set_write_timeout(Some(Duration::from_secs(1)));
             let _ = self.teller.send(&mut agent);
         }
+    }
+}
+
+/// What runs is seen by the programs beneath, which tell of it: all but a script, of which they see the interpreter only.
+fn as_seen_beneath(event: &FanotifyEvent, answer: Answer) -> Answer {
+    let is_script = || -> Option<bool> {
+        let mut begin = [0; 2];
+        let file = File::from(event.fd()?.try_clone_to_owned().ok()?);
+        file.read_exact_at(&mut begin, 0).ok()?;
+        Some(&begin == b"#!")
+    };
+    match answer {
+        Answer::Notice(_) if is_script() != Some(true) => Answer::Allow,
+        answer => answer,
     }
 }

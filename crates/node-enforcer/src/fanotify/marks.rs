@@ -141,20 +141,19 @@ impl Marks {
     }
 
     /// Looks through the mount namespace that `pid` is in, once, if it is one of the container's: where the root is the container's. Marks
-    /// what else is mounted there, gives the declared volumes that could not be marked.
-    pub(super) fn survey(&mut self, container: &Tracked, pid: u32) -> Vec<String> {
-        let Ok(namespace) = namespace_of(&format!("/proc/{pid}/ns/mnt")) else { return Vec::new() };
+    /// what else is mounted there, gives the declared volumes that could not be marked. None: there was nothing to do.
+    pub(super) fn survey(&mut self, container: &Tracked, pid: u32) -> Option<Vec<String>> {
+        let namespace = namespace_of(&format!("/proc/{pid}/ns/mnt")).ok()?;
         let surveyed = self.namespaces.entry(container.cgroup).or_default();
         if namespace == self.host || surveyed.contains(&namespace) {
-            return Vec::new();
+            return None;
         }
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let Ok(mounts) = mounts_of(&process) else { return Vec::new() };
-        let mounts: Vec<MountEntry> = mounts.collect();
+        let mounts: Vec<MountEntry> = mounts_of(&process).ok()?.collect();
         // Who has another root does not see all of it.
         let is_root = |mount: &MountEntry| mount.dev == container.dev && mount.root == Path::new("/");
         if !mounts.iter().any(|mount| mount.mount_point == Path::new("/") && is_root(mount)) {
-            return Vec::new();
+            return None;
         }
         surveyed.push(namespace);
         let mut problems = Vec::new();
@@ -173,7 +172,12 @@ impl Marks {
                 Err(_) => {}
             }
         }
-        problems
+        Some(problems)
+    }
+
+    /// Its volumes are known better than before.
+    pub(super) fn survey_again(&mut self, cgroup: u64) {
+        self.namespaces.remove(&cgroup);
     }
 
     fn mark_mount(&self, container: &Tracked, process: &Path, mount: &MountEntry) -> io::Result<Kind> {

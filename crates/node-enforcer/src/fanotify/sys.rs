@@ -148,7 +148,8 @@ pub(super) fn hurry() {
 
 /// Keeps what is touched in memory, so that a wait for a disk does not delay it (mlockall(2)). Without the right to it may be delayed.
 pub(super) fn stay_in_memory() {
-    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // Not what is mapped in future: beyond the limit that could then not be mapped at all.
+    let flags = libc::MCL_CURRENT | libc::MCL_ONFAULT;
     // SAFETY: it takes a number.
     let _ = unsafe { libc::mlockall(flags) };
 }

@@ -135,3 +135,55 @@ fn with_process(mut denied: Denied, pid: i32) -> Denied {
     denied.parent_comm = if denied.parent_pid == 0 { Vec::new() } else { comm(denied.parent_pid.into()) };
     denied
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Inbox;
+    use super::*;
+
+    fn told(teller: &mut Teller) -> Vec<(Vec<u8>, u64)> {
+        let mut sent = Vec::new();
+        teller.send(&mut sent).unwrap();
+        let mut inbox = Inbox::of(sent);
+        let mut told = Vec::new();
+        while let Some(report) = inbox.take().unwrap() {
+            match report {
+                Report::Denied(denied, count) => told.push((denied.path, count)),
+                Report::Lost(count) => told.push((b"lost".to_vec(), count)),
+                other => panic!("{other:?}"),
+            }
+        }
+        told
+    }
+
+    fn denied(path: &str) -> Denied {
+        Denied { cgroup: 1, path: path.into(), ..Denied::default() }
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_are_counted() {
+        let mut teller = Teller::default();
+        for _ in 0..5 {
+            teller.denied(&denied("/a"), 0);
+        }
+        teller.denied(&denied("/b"), 0);
+        assert_eq!(told(&mut teller), [(b"/a".to_vec(), 1), (b"/b".to_vec(), 1)]);
+        teller.tell_everything();
+        assert_eq!(told(&mut teller), [(b"/a".to_vec(), 4)]);
+        teller.tell_everything();
+        assert_eq!(told(&mut teller), []);
+        teller.denied(&denied("/a"), 0);
+        assert_eq!(told(&mut teller), [(b"/a".to_vec(), 1)], "it begins anew");
+    }
+
+    #[test]
+    fn without_an_agent_what_finds_no_room_is_counted_as_lost() {
+        let mut teller = Teller::default();
+        for number in 0..MESSAGES_MAX + 3 {
+            teller.denied(&denied(&number.to_string()), 0);
+        }
+        assert_eq!(told(&mut teller).len(), MESSAGES_MAX);
+        teller.tell_everything();
+        assert_eq!(told(&mut teller), [(b"lost".to_vec(), 3)]);
+    }
+}

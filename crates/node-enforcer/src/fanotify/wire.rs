@@ -30,6 +30,8 @@ pub(super) enum Order {
     Enter(Tracked),
     /// It is gone.
     Leave(u64),
+    /// Do so when the agent has gone.
+    EndWithAgent,
     /// Let everything go, and end.
     End,
 }
@@ -55,7 +57,7 @@ pub(super) enum Report {
 }
 
 /// What the listener has to know of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tracked {
     /// Its cgroup's id: its name.
     pub(super) cgroup: u64,
@@ -248,5 +250,53 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a byte at a time, and breaks after so many.
+    struct Slow(Vec<u8>, usize);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = self.1.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+            self.0.extend(bytes.first());
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_one_agent_got_a_part_of_the_next_gets_whole() {
+        let mut outbox = Outbox::default();
+        let (first, second) = (encode(&Report::Lost(7)).unwrap(), encode(&Report::Ready).unwrap());
+        let length = first.len();
+        outbox.push(first);
+        outbox.push(second);
+        assert!(outbox.flush(&mut Slow(Vec::new(), length + 3)).is_err());
+        outbox.begin_anew();
+        let mut next = Slow(Vec::new(), usize::MAX);
+        outbox.flush(&mut next).unwrap();
+        assert!(outbox.len() == 0);
+        let mut inbox = Inbox::of(next.0);
+        assert!(matches!(inbox.take().unwrap(), Some(Report::Ready)), "the first was told already");
+        assert!(inbox.take::<Report>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_message_waits_until_it_is_whole_and_nonsense_is_an_error() {
+        let bytes = encode(&Order::Leave(3)).unwrap();
+        let mut inbox = Inbox::of(bytes[..bytes.len() - 1].to_vec());
+        assert!(inbox.take::<Order>().unwrap().is_none());
+        assert!(inbox.fill(&mut &bytes[bytes.len() - 1..]).is_ok_and(|goes_on| !goes_on));
+        assert!(matches!(inbox.take().unwrap(), Some(Order::Leave(3))));
+        assert!(Inbox::of(vec![0xff; 8]).take::<Order>().is_err());
+        assert!(Inbox::of(vec![1, 0, 0, 0, b'{']).take::<Order>().is_err());
     }
 }

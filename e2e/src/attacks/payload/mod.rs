@@ -114,6 +114,10 @@ fn dispatch(words: &[&str]) -> Outcome {
             loops::oracle(dropped, image, stop);
             Ok(())
         }
+        ["timed-oracle", dropped, image, stop] => {
+            loops::timed_oracle(dropped, image, stop);
+            Ok(())
+        }
         ["measure", what, path, samples] => measure::measure(what, path, samples),
         ["try-every", millis, times, path] => loops::try_every(millis, times, path),
         _ => Err(PayloadError::Usage(words.join(" "))),

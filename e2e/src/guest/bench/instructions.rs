@@ -144,6 +144,7 @@ pub(super) fn measure(context: &Context, program: &Path, each_program: bool, num
     }
     release(binary)?;
     killing(&mut meters, binary, &folder, numbers)?;
+    asking(&mut meters, binary, &folder, numbers)?;
     numbers.put("start-ms counted", starts(binary, &folder)?);
     Ok(())
 }
@@ -156,6 +157,17 @@ fn killing(meters: &mut Meters<'_>, binary: &Path, folder: &Path, numbers: &mut 
     numbers.put("untracked-service killing", meters.service("spawn")?);
     numbers.put("image-binary killing", meters.inside("spawn", "/fix/true", SAMPLES)?);
     ensure(!meters.container.runs("/drop/true")?, || "Kill is not in force".into())?;
+    enforcer.terminate()?;
+    release(binary)
+}
+
+/// The same where the kernel asks a process of the enforcer's, whose work is counted, for there is one processor.
+fn asking(meters: &mut Meters<'_>, binary: &Path, folder: &Path, numbers: &mut Numbers) -> Result<()> {
+    let enforcer = Enforcer::start_with(binary, folder, &["--backend", "Fanotify"])?;
+    numbers.put("untracked-root asking", meters.root("spawn")?);
+    numbers.put("untracked-service asking", meters.service("spawn")?);
+    numbers.put("image-binary asking", meters.inside("spawn", "/fix/true", SAMPLES)?);
+    numbers.put("refused asking", meters.inside("refused", "/drop/true", SAMPLES)?);
     enforcer.terminate()?;
     release(binary)
 }

@@ -3,7 +3,7 @@
 use crate::attacks::TOKEN;
 use crate::attacks::case::{Between, Case, Expect, Reason, Twin, Variables, Via};
 use crate::guest::context::Running;
-use crate::guest::enforcer::{Enforcer, kills};
+use crate::guest::enforcer::{Enforcer, is_asked, kills};
 use crate::guest::error::{Result, ensure};
 use crate::guest::event::Event;
 use crate::guest::runtime::Runtime;
@@ -48,11 +48,19 @@ const PROOF: Duration = Duration::from_secs(10);
 /// One or the other is what programs print for EPERM and EACCES; the loader only says what it could not do.
 const REFUSALS: &[&str] = &["operation not permitted", "permission denied", "eperm", "eacces", "failed to map segment"];
 
+/// Groups of cases that fanotify does not see, or not all of: what it does not see is killed.
+const NOT_ASKED: &[&str] = &["fileless/", "foreign-mount/", "volume/", "prohibited/", "exceptions/"];
+
+/// Whether it may be that the attack is killed, not refused.
+fn may_be_killed(case: &Case) -> bool {
+    kills() || (is_asked() && NOT_ASKED.iter().any(|group| case.name.starts_with(group)))
+}
+
 /// What must become of it. Where nobody watches files, whatever is copied up is modified until it was compared, an image's prohibited file too.
 fn expected(case: &Case) -> Expect {
     const UNTIL_COMPARED: &[Reason] = &[Reason::ProhibitedBinary, Reason::ModifiedBinary];
     match case.expect {
-        Expect::Allowed if kills() && case.name.starts_with("copy-up/") => Expect::EventuallyAllowed,
+        Expect::Allowed if (kills() || is_asked()) && case.name.starts_with("copy-up/") => Expect::EventuallyAllowed,
         Expect::Refused([Reason::ProhibitedBinary]) if kills() => Expect::Refused(UNTIL_COMPARED),
         expect => expect,
     }
@@ -121,7 +129,7 @@ impl Place<'_, '_> {
             ensure(!ran, || format!("the attack ran: {}", output.trim()))?;
             // What is killed prints nothing; that it was, its event tells below.
             let said = output.to_lowercase();
-            ensure(kills() || REFUSALS.iter().any(|text| said.contains(text)), || {
+            ensure(may_be_killed(case) || REFUSALS.iter().any(|text| said.contains(text)), || {
                 format!("it did not run, but not because it was refused: {}", output.trim())
             })?;
         } else {
@@ -133,7 +141,8 @@ impl Place<'_, '_> {
         let what = format!("{} {:?} {:?}", self.mode.verdict(), reasons, case.path);
         let event = enforcer.wait_for_event(mark, EVENT, &what, |event| {
             event.container == self.container.id
-                && event.verdict == self.mode.verdict()
+                && (event.verdict == self.mode.verdict()
+                    || (self.mode == Mode::Prevent && event.verdict == "Killed" && may_be_killed(case)))
                 && reasons.iter().any(|reason| reason.name() == event.reason)
                 && case.path.accepts(&event.path, variables)
         })?;
