@@ -8,8 +8,8 @@ use std::slice;
 
 pub use crate::skeleton::types::{
     container, container_flag, control, counter, executing, file_class, file_use, flood, flood_key, lifecycle_kind,
-    lifecycle_record, mark, name, name_index, name_state, path_key, path_rule, pattern_state, prove_step, rules, scratch, verdict,
-    verdict_case, violation_record, volume, volume_key,
+    lifecycle_record, mark, name, name_index, name_state, path_key, path_rule, pattern_state, prove_step, rules,
+    scratch, verdict, verdict_case, violation_record, volume, volume_key,
 };
 
 /// Length of every name buffer, in bytes (`NAME_LEN`).

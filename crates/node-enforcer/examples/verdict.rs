@@ -73,7 +73,9 @@ impl Seldom {
     /// Cases that never get there prove nothing.
     fn is_enough(&self) -> bool {
         let least = self.cases / 20;
-        [self.drift, self.excepted, self.prohibited, self.by_process, self.by_pattern, self.denied, self.untouched].iter().all(|count| *count >= least)
+        [self.drift, self.excepted, self.prohibited, self.by_process, self.by_pattern, self.denied, self.untouched]
+            .iter()
+            .all(|count| *count >= least)
     }
 }
 
@@ -100,7 +102,12 @@ fn in_the_kernel(kernel: &Kernel, tried: &Tried) -> verdict {
         names: tried.names.each_ref().map(wire_name),
         has_caller: u32::from(tried.caller.is_some()),
         caller_class: tried.caller.as_ref().map_or(0, |(class, _)| u32::try_from(class.index()).unwrap()),
-        caller_names: tried.caller.as_ref().map_or_else(|| [Seen::None, Seen::None], |(_, names)| names.clone()).each_ref().map(wire_name),
+        caller_names: tried
+            .caller
+            .as_ref()
+            .map_or_else(|| [Seen::None, Seen::None], |(_, names)| names.clone())
+            .each_ref()
+            .map(wire_name),
     };
     let skeleton = kernel.skeleton();
     let index = 0_u32.to_ne_bytes();

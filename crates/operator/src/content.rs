@@ -271,7 +271,9 @@ pub fn check_room<'a>(fragments: impl Iterator<Item = &'a Arc<Fragment>> + Clone
         return Err(NoRoom::Bytes);
     }
     let most: usize = fragments.clone().map(|fragment| fragment.paths.len()).sum();
-    if most > MAX_PATHS && fragments.clone().flat_map(|fragment| &fragment.paths).collect::<BTreeSet<_>>().len() > MAX_PATHS {
+    if most > MAX_PATHS
+        && fragments.clone().flat_map(|fragment| &fragment.paths).collect::<BTreeSet<_>>().len() > MAX_PATHS
+    {
         return Err(NoRoom::Paths);
     }
     let patterns: BTreeSet<&Pattern> = fragments.flat_map(|fragment| &fragment.patterns).collect();

@@ -130,7 +130,8 @@ fn more_paths_and_larger_patterns_than_a_node_takes_are_refused_and_the_others_s
     };
     let short = |seed: usize| listed((0..9000).map(|n| format!("/{seed}/{n}")).collect());
     assert_eq!(refused_for(vec![short(0), short(1), listed(vec!["/nc".into()]), short(0)]), [(1, NoRoom::Paths)]);
-    let patterns = |letters: std::ops::RangeInclusive<char>| listed(letters.map(|c| format!("/**/{c}/**/{c}{c}")).collect());
+    let patterns =
+        |letters: std::ops::RangeInclusive<char>| listed(letters.map(|c| format!("/**/{c}/**/{c}{c}")).collect());
     let specs = vec![patterns('a'..='g'), patterns('h'..='n'), listed(vec!["/opt/*".into()]), patterns('a'..='f')];
     assert_eq!(refused_for(specs), [(1, NoRoom::Patterns)]);
 }

@@ -50,7 +50,9 @@ impl Automaton {
             tokens.push(None);
         }
         let mut named: BTreeSet<u8> = [b'/'].into();
-        named.extend(tokens.iter().filter_map(|token| if let Some(Token::Byte(byte)) = token { Some(*byte) } else { None }));
+        named.extend(
+            tokens.iter().filter_map(|token| if let Some(Token::Byte(byte)) = token { Some(*byte) } else { None }),
+        );
         if named.len() > MAX_PATTERN_BYTES {
             return Err(TooLarge);
         }

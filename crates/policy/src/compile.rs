@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, FieldError};
 
+use crate::automaton::Automaton;
 use crate::limits::{MAX_PATHS, MAX_PATTERN_STATES, MAX_POLICIES};
 use crate::mask::Slot;
 use crate::node_policy::NodeDefaults;
-use crate::automaton::Automaton;
 use crate::path::{ListPath, ListPathError};
 use crate::pattern::{ListEntry, Pattern};
 use crate::rules::{PolicyPaths, RuleSet, SlotPolicy};
@@ -85,7 +85,8 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
     let mut distinct: BTreeSet<ListPath> = BTreeSet::new();
     let mut patterns: BTreeSet<Pattern> = BTreeSet::new();
     let checked: Vec<_> = candidates.into_iter().map(|candidate| (candidate, check(candidate.spec))).collect();
-    let every: BTreeSet<Pattern> = checked.iter().filter_map(|(_, paths)| paths.as_ref().ok()).flat_map(PolicyPaths::patterns).collect();
+    let every: BTreeSet<Pattern> =
+        checked.iter().filter_map(|(_, paths)| paths.as_ref().ok()).flat_map(PolicyPaths::patterns).collect();
     // Fewer patterns need no more states.
     let all_fit = Automaton::of(&every).is_ok();
     for (candidate, checked) in checked {
@@ -111,7 +112,8 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             refused.insert(name, vec![FieldError::new("", message)]);
             continue;
         };
-        let literal = || paths.all().filter_map(|entry| if let ListEntry::Path(path) = entry { Some(path) } else { None });
+        let literal =
+            || paths.all().filter_map(|entry| if let ListEntry::Path(path) = entry { Some(path) } else { None });
         let added: BTreeSet<&ListPath> = literal().collect();
         let new = added.into_iter().filter(|path| !distinct.contains(*path)).count();
         if distinct.len() + new > MAX_PATHS {

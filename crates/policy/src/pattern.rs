@@ -127,10 +127,11 @@ fn components_match(pattern: &[Vec<u8>], path: &[Vec<u8>]) -> bool {
 fn component_matches(pattern: &[u8], component: &[u8]) -> bool {
     match pattern.split_first() {
         None => component.is_empty(),
-        Some((b'*', rest)) => {
-            (0..=component.len()).any(|skipped| component.get(skipped..).is_some_and(|left| component_matches(rest, left)))
+        Some((b'*', rest)) => (0..=component.len())
+            .any(|skipped| component.get(skipped..).is_some_and(|left| component_matches(rest, left))),
+        Some((byte, rest)) => {
+            component.split_first().is_some_and(|(first, left)| first == byte && component_matches(rest, left))
         }
-        Some((byte, rest)) => component.split_first().is_some_and(|(first, left)| first == byte && component_matches(rest, left)),
     }
 }
 

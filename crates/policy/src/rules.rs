@@ -271,7 +271,8 @@ impl PolicyPaths {
 
     /// The patterns among them.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
-        self.all().filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
+        self.all()
+            .filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
     }
 
     /// Every entry with what it is to the policy in this slot.

@@ -6,8 +6,8 @@ mod common;
 use common::{Seen, Tried, policies, policy, spec, tried};
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value};
 use mooring_policy::{
-    Automaton, Class, Compiled, Judgement, ListEntry, ListPath, Name, NodeDefaults, NodePolicy, PathMasks, Pattern, Slot,
-    SlotMask, Use, compile, judge, strongest,
+    Automaton, Class, Compiled, Judgement, ListEntry, ListPath, Name, NodeDefaults, NodePolicy, PathMasks, Pattern,
+    Slot, SlotMask, Use, compile, judge, strongest,
 };
 use proptest::prelude::*;
 

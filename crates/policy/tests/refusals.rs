@@ -249,7 +249,8 @@ fn many_plain_patterns_fit() {
     let list = |policy_number: usize| -> Vec<Value> {
         (0..16).map(|i| json!({"path": format!("/opt/app-{policy_number}/{i}/**")})).collect()
     };
-    let policies: Vec<_> = (0..64).map(|i| policy(&format!("p{i}"), json!({"detect": {"exceptions": list(i)}}))).collect();
+    let policies: Vec<_> =
+        (0..64).map(|i| policy(&format!("p{i}"), json!({"detect": {"exceptions": list(i)}}))).collect();
     let found = compiled(&policies);
     assert_eq!((refusals(&found).len(), found.rules.patterns().len()), (0, 1024));
 }

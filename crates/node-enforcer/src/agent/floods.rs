@@ -121,7 +121,17 @@ mod tests {
     use super::*;
 
     fn key(inode: u64) -> Key {
-        Key { container: 1, dev: 2, inode, generation: 1, drift: 1, prohibited: 0, prohibited_process: 0, class: 1, usage: 0 }
+        Key {
+            container: 1,
+            dev: 2,
+            inode,
+            generation: 1,
+            drift: 1,
+            prohibited: 0,
+            prohibited_process: 0,
+            class: 1,
+            usage: 0,
+        }
     }
 
     fn record(inode: u64) -> Record {

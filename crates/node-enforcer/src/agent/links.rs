@@ -71,7 +71,8 @@ impl Links {
             }
             let Some(root) = OpenRoot::open(root) else { return };
             self.looked_for.grow_and_insert(number);
-            let Some((folder, _)) = pattern.as_str().rsplit_once('/').filter(|(folder, _)| !folder.contains('*')) else {
+            let Some((folder, _)) = pattern.as_str().rsplit_once('/').filter(|(folder, _)| !folder.contains('*'))
+            else {
                 continue;
             };
             for path in root.names_in(folder).filter(|path| pattern.matches(path.as_bytes())) {
@@ -110,7 +111,8 @@ impl OpenRoot {
     /// The paths of what is in a folder, as the folder is written.
     fn names_in(&self, folder: &str) -> impl Iterator<Item = String> {
         let opened = self.open_inside(if folder.is_empty() { "/" } else { folder });
-        let entries = opened.and_then(|opened| fs::read_dir(format!("/proc/thread-self/fd/{}", opened.as_raw_fd())).ok());
+        let entries =
+            opened.and_then(|opened| fs::read_dir(format!("/proc/thread-self/fd/{}", opened.as_raw_fd())).ok());
         let names = entries.into_iter().flatten().take(NAMES_MAX).flatten();
         names.filter_map(move |entry| Some(format!("{folder}/{}", entry.file_name().to_str()?)))
     }

@@ -27,7 +27,8 @@ fn texts(words: &[&str]) -> Vec<String> {
 }
 
 fn excepted() -> Vec<String> {
-    let mut paths = texts(&["/a", "/usr/bin/nc", "/tmp/x", "memfd:x", "/\u{e9}", "/a/**", "/tmp/*", "/**/x", "/\u{e9}*"]);
+    let mut paths =
+        texts(&["/a", "/usr/bin/nc", "/tmp/x", "memfd:x", "/\u{e9}", "/a/**", "/tmp/*", "/**/x", "/\u{e9}*"]);
     paths.extend([long(254), long(255)]);
     paths
 }
@@ -40,7 +41,8 @@ fn prohibited() -> Vec<String> {
 
 /// Names that lists never hold, most of them nearly one that they do.
 fn unlisted() -> Vec<String> {
-    let mut names = texts(&["", "/", "a", "/aa", "/a/", "/a/a", "//a", "memfd:", "/other", "/tmp/a/x", "/usr/nc", "/usr/a/b/nc"]);
+    let mut names =
+        texts(&["", "/", "a", "/aa", "/a/", "/a/a", "//a", "memfd:", "/other", "/tmp/a/x", "/usr/nc", "/usr/a/b/nc"]);
     names.extend([long(253), long(256), long(255).replace('/', "l")]);
     names
 }
@@ -125,15 +127,11 @@ pub fn tried() -> impl Strategy<Value = Tried> {
     let classes = prop_oneof![Just(Class::Image), select(&Class::ALL[..])];
     let caller = option::weighted(
         0.8,
-        (classes, seen(), prop_oneof![Just(Seen::None), seen()]).prop_map(|(class, path, lower)| (class, [path, lower])),
+        (classes, seen(), prop_oneof![Just(Seen::None), seen()])
+            .prop_map(|(class, path, lower)| (class, [path, lower])),
     );
-    (member, usage, class, [seen(), seen(), seen(), seen()], caller).prop_map(|(member, usage, class, names, caller)| Tried {
-        member,
-        usage,
-        class,
-        names,
-        caller,
-    })
+    (member, usage, class, [seen(), seen(), seen(), seen()], caller)
+        .prop_map(|(member, usage, class, names, caller)| Tried { member, usage, class, names, caller })
 }
 
 pub fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
