@@ -71,7 +71,7 @@ fn pattern() -> [Value; 3] {
         ),
         rule(
             r"!self.matches('\\*\\*\\*|[^/]\\*\\*|\\*\\*[^/]|/\\*\\*/\\*\\*')",
-            "must have '**' as a component by itself, and not twice in a row: write it as in /opt/app/**",
+            "must have '**' as a component by itself, and not twice in a row: write it between slashes or at the end, as in /opt/app/**",
         ),
         rule(
             &format!(r"self.matches('^[^*]*(\\*+[^*]*){{0,{}}}$')", limits::MAX_WILDCARDS),
