@@ -182,7 +182,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             serde_json::to_writer(std::io::stdout(), &check::self_test(backend, &pin_dir)?)?;
         }
         Command::SelfTestChild { cgroup, folder, killed } => {
-            child::run(&cgroup, &folder, killed).context("self-test")?
+            child::run(&cgroup, &folder, killed).context("self-test")?;
         }
     }
     Ok(ExitCode::SUCCESS)
