@@ -348,7 +348,7 @@ fn across_a_restart(context: &Context) -> Result<()> {
         thread::sleep(Duration::from_secs(1));
         stands_still(context, paused, &folder)?;
         let enforcer = rig.start()?;
-        let log = |wanted: &str| enforcer.wait_for_log(0, wanted, Duration::from_secs(60)).map(drop);
+        let log = |wanted: &str| enforcer.wait_for_log(0, wanted, Duration::from_mins(1)).map(drop);
         // Runtimes' ids are the names here.
         log(&format!("container {stopped} ({stopped}): Stop Done: what had not ended after SIGTERM was killed"))?;
         ensure(is_empty(&cgroup(stopped)?), || "it was not killed".into())?;
