@@ -21,9 +21,9 @@ struct Arguments {
     /// Memory and time.
     #[arg(long)]
     footprint: PathBuf,
-    /// How long it took to kill containers.
+    /// How long it took to kill containers; by both clocks.
     #[arg(long)]
-    responses: PathBuf,
+    responses: Vec<PathBuf>,
     /// What the operator was measured to need; may be repeated.
     #[arg(long)]
     operator: Vec<PathBuf>,
@@ -57,7 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut footprint = Numbers::read(&arguments.footprint)?;
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
     let mut judged = judge(&instructions, &footprint)?;
-    judged.extend(judge_responses(&Numbers::read(&arguments.responses)?)?);
+    judged.extend(judge_responses(&all(&arguments.responses)?)?);
     judged.extend(judge_operator(&all(&arguments.operator)?)?);
     judged.extend(judge_agent(&all(&arguments.agent)?)?);
     std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;
