@@ -108,7 +108,7 @@ pub enum Backend {
 /// What came of a self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SelfTestResult {
-    /// A drifted file was refused, and a file of the image ran.
+    /// A drifted file was refused (with Kill: killed before its first instruction), and a file of the image ran.
     Passed,
     /// The kernel did not do what the programs asked of it.
     Failed,

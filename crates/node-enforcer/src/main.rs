@@ -194,7 +194,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::FanotifyListener { folder } => fanotify::listen(&folder).context("Fanotify listener")?,
         Command::FanotifyGuard => fanotify::guard().context("guard of the Fanotify listener")?,
         Command::SelfTestChild { cgroup, folder, killed } => {
-            child::run(&cgroup, &folder, killed).context("self-test")?
+            child::run(&cgroup, &folder, killed).context("self-test")?;
         }
     }
     Ok(ExitCode::SUCCESS)

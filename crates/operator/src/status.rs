@@ -329,11 +329,10 @@ fn degraded(counts: &NodeCounts, missing: &Missing<'_>) -> Said {
     if counts.degraded == 0 {
         return Said::new(DEGRADED, "False", "AsAsked", "no node says that it cannot honour it");
     }
-    let mut message =
+    let all =
         format!("{} of {} nodes cannot honour all of it: see status.nodes.problems", counts.degraded, counts.targeted);
-    for ((feature, instead), nodes) in missing {
-        message.push_str(&format!("; {feature} on {nodes} nodes: {instead}"));
-    }
+    let each = missing.iter().map(|((feature, instead), nodes)| format!("{feature} on {nodes} nodes: {instead}"));
+    let message = [all].into_iter().chain(each).collect::<Vec<_>>().join("; ");
     let reason = if missing.is_empty() { "NodesCannot" } else { "FeaturesMissing" };
     Said::new(DEGRADED, "True", reason, message)
 }

@@ -154,7 +154,7 @@ fn runcs_state_names_process_bundle_and_cgroup() {
 #[test]
 fn a_container_of_v1_is_where_its_controller_has_it() {
     let host = Host::of(Some((8, "pids".to_owned())));
-    host.bundle("/b", &spec("/demo"));
+    host.bundle("/b", &spec("demo"));
     let cgroup_id = host.cgroup("/odd/demo");
     host.process(77, &["app"], "/");
     let mount = host.tree.at("sys/fs/cgroup/odd/demo");
