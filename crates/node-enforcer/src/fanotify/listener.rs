@@ -241,7 +241,6 @@ impl Listener {
     }
 
     fn settle(&mut self, event: FanotifyEvent, key: Key, answer: Answer, lasts: bool) {
-        let answer = as_seen_beneath(&event, answer);
         self.answer(&event, &answer);
         drop(event);
         if lasts {
@@ -273,10 +272,7 @@ impl Listener {
             Done::Examined(key, container, path, Examined { class, lower_path, lasts }) => {
                 let lower = lower_path.filter(|lower| *lower != path).map(|lower| name_of(&lower));
                 let answer = self.judge(&container, &key.0, class, Name::Path(&name_of(&path)), lower.as_deref());
-                let waiting = self.waiting.remove(&key).into_iter().flat_map(|waiting| waiting.events);
-                let mut answer = answer;
-                for event in waiting {
-                    answer = as_seen_beneath(&event, answer);
+                for event in self.waiting.remove(&key).into_iter().flat_map(|waiting| waiting.events) {
                     self.answer(&event, &answer);
                 }
                 // Of a container that is gone, or is described anew, nothing is kept.
@@ -347,9 +343,12 @@ impl Listener {
     }
 
     fn answer(&mut self, event: &FanotifyEvent, answer: &Answer) {
-        if let Answer::Deny(denied) | Answer::Notice(denied) = answer {
-            // First: the process is still as it was.
-            self.teller.denied(denied, event.pid());
+        // First: the process is still as it was.
+        match answer {
+            Answer::Deny(denied) => self.teller.denied(denied, event.pid()),
+            // What runs is seen by the programs beneath, which tell of it: all but a script, of which they see the interpreter only.
+            Answer::Notice(denied) if is_script(event) => self.teller.denied(denied, event.pid()),
+            Answer::Notice(_) | Answer::Allow => {}
         }
         self.marks.answer(event, matches!(answer, Answer::Deny(_)));
     }
@@ -462,16 +461,8 @@ impl Listener {
     }
 }
 
-/// What runs is seen by the programs beneath, which tell of it: all but a script, of which they see the interpreter only.
-fn as_seen_beneath(event: &FanotifyEvent, answer: Answer) -> Answer {
-    let is_script = || -> Option<bool> {
-        let mut begin = [0; 2];
-        let file = File::from(event.fd()?.try_clone_to_owned().ok()?);
-        file.read_exact_at(&mut begin, 0).ok()?;
-        Some(&begin == b"#!")
-    };
-    match answer {
-        Answer::Notice(_) if is_script() != Some(true) => Answer::Allow,
-        answer => answer,
-    }
+fn is_script(event: &FanotifyEvent) -> bool {
+    let mut begin = [0; 2];
+    let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
+    file.is_some_and(|file| file.read_exact_at(&mut begin, 0).is_ok()) && &begin == b"#!"
 }
