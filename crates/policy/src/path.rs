@@ -50,7 +50,9 @@ pub enum ListPathError {
     )]
     Reserved,
     /// `**` beside other bytes, or twice in a row.
-    #[error("must have '**' as a component by itself, and not twice in a row: write it between slashes or at the end, as in /opt/app/**")]
+    #[error(
+        "must have '**' as a component by itself, and not twice in a row: write it between slashes or at the end, as in /opt/app/**"
+    )]
     Folders,
     /// More wildcards than one pattern may have.
     #[error("must have at most {MAX_WILDCARDS} '*' or '**': write more than one pattern")]
