@@ -3,7 +3,7 @@
 //! Made by the subset construction: a state is the set of the places in patterns that a path may have come to. What a path costs
 //! depends on its length only, however many patterns there are; what it costs is the table, whose size is bounded.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use crate::limits::{MAX_PATTERN_BYTES, MAX_PATTERN_PLACES, MAX_PATTERN_STATES};
 use crate::pattern::{Pattern, Token};
@@ -38,54 +38,7 @@ impl Automaton {
     /// When the table would have more than [`MAX_PATTERN_STATES`] states, patterns name more than [`MAX_PATTERN_BYTES`] different
     /// bytes, or the states were made of so many places that it would take long to find out.
     pub fn of<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Self, TooLarge> {
-        let mut starts: Vec<Place> = Vec::new();
-        let mut tokens: Vec<Option<Token>> = Vec::new();
-        let mut ends = HashMap::new();
-        for (number, pattern) in patterns.into_iter().enumerate() {
-            starts.push(place(tokens.len()));
-            tokens.extend(pattern.tokens().into_iter().map(Some));
-            // A path that ends there, or amid what `**` at the end stands for, is matched.
-            let end = if tokens.last() == Some(&Some(Token::Below)) { tokens.len() - 1 } else { tokens.len() };
-            ends.insert(place(end), number);
-            tokens.push(None);
-        }
-        let mut named: BTreeSet<u8> = [b'/'].into();
-        named.extend(
-            tokens.iter().filter_map(|token| if let Some(Token::Byte(byte)) = token { Some(*byte) } else { None }),
-        );
-        if named.len() > MAX_PATTERN_BYTES {
-            return Err(TooLarge);
-        }
-        let mut classes = vec![0; 256];
-        for (class, byte) in (1..).zip(&named) {
-            classes[usize::from(*byte)] = class;
-        }
-        let mut building = Building { tokens: &tokens, numbers: HashMap::new(), sets: Vec::new(), places: 0 };
-        building.number(Vec::new())?;
-        // Without patterns it is the dead state, too.
-        let start = building.closed(&starts);
-        if building.number(start)? == DEAD {
-            building.sets.push(Vec::new());
-        }
-        let mut next = Vec::new();
-        while let Some(places) = building.sets.get(next.len()).cloned() {
-            let others = building.step(&places, None)?;
-            let mut row = vec![others; named.len() + 1];
-            // Of the bytes that patterns name, those that matter here.
-            let wanted = |place: &Place| match building.token(*place) {
-                Some(Token::Byte(byte)) => Some(byte),
-                _ => None,
-            };
-            let mut bytes: BTreeSet<u8> = places.iter().filter_map(wanted).collect();
-            bytes.insert(b'/');
-            for byte in bytes {
-                row[usize::from(classes[usize::from(byte)])] = building.step(&places, Some(byte))?;
-            }
-            next.push(row);
-        }
-        let matching = |places: &Vec<Place>| places.iter().filter_map(|place| ends.get(place).copied()).collect();
-        let matches = building.sets.iter().map(matching).collect();
-        Ok(Self { classes, next, matches })
+        build(patterns.into_iter().map(Pattern::tokens).collect())
     }
 
     /// The state after a path, as the kernel walks it.
@@ -97,6 +50,63 @@ impl Automaton {
             row.and_then(|row| row.get(usize::from(class))).copied().unwrap_or(DEAD)
         })
     }
+}
+
+fn build(patterns: Vec<Vec<Token>>) -> Result<Automaton, TooLarge> {
+    let mut starts: Vec<Place> = Vec::new();
+    let mut tokens: Vec<Option<Token>> = Vec::new();
+    let mut ends: Vec<Place> = Vec::new();
+    let mut is_named = [false; 256];
+    is_named[usize::from(b'/')] = true;
+    for pattern in patterns {
+        starts.push(place(tokens.len()));
+        for token in &pattern {
+            if let Token::Byte(byte) = token {
+                is_named[usize::from(*byte)] = true;
+            }
+        }
+        // A path that ends there, or amid what `**` at the end stands for, is matched.
+        let below = usize::from(pattern.last() == Some(&Token::Below));
+        tokens.extend(pattern.into_iter().map(Some));
+        ends.push(place(tokens.len() - below));
+        tokens.push(None);
+    }
+    let mut classes = vec![0; 256];
+    let mut named = 0;
+    for (class, _) in classes.iter_mut().zip(is_named).filter(|(_, is_named)| *is_named) {
+        named += 1;
+        *class = u8::try_from(named).map_err(|_| TooLarge)?;
+    }
+    if named > MAX_PATTERN_BYTES {
+        return Err(TooLarge);
+    }
+    let mut building = Building { tokens: &tokens, numbers: BTreeMap::new(), sets: Vec::new(), places: 0 };
+    building.number(Vec::new())?;
+    // Without patterns it is the dead state, too.
+    let start = building.closed(&starts);
+    if building.number(start)? == DEAD {
+        building.sets.push(Vec::new());
+    }
+    let mut next = Vec::new();
+    while let Some(places) = building.sets.get(next.len()).cloned() {
+        let others = building.step(&places, None)?;
+        let mut row = vec![others; named + 1];
+        // Of the bytes that patterns name, those that matter here.
+        let mut matters = [false; 256];
+        matters[usize::from(b'/')] = true;
+        for place in &places {
+            if let Some(Token::Byte(byte)) = building.token(*place) {
+                matters[usize::from(byte)] = true;
+            }
+        }
+        for byte in (0..=u8::MAX).filter(|byte| matters[usize::from(*byte)]) {
+            row[usize::from(classes[usize::from(byte)])] = building.step(&places, Some(byte))?;
+        }
+        next.push(row);
+    }
+    let matching = |places: &Vec<Place>| places.iter().filter_map(|place| ends.binary_search(place).ok()).collect();
+    let matches = building.sets.iter().map(matching).collect();
+    Ok(Automaton { classes, next, matches })
 }
 
 /// Of a token; the other places are [`inside`].
@@ -112,7 +122,7 @@ const fn inside(place: Place) -> Place {
 struct Building<'a> {
     /// Of all patterns behind each other, each with a `None` at its end.
     tokens: &'a [Option<Token>],
-    numbers: HashMap<Vec<Place>, u16>,
+    numbers: BTreeMap<Vec<Place>, u16>,
     sets: Vec<Vec<Place>>,
     places: usize,
 }

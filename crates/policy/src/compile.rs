@@ -10,7 +10,7 @@ use crate::mask::Slot;
 use crate::node_policy::NodeDefaults;
 use crate::path::{ListPath, ListPathError};
 use crate::pattern::{ListEntry, Pattern};
-use crate::rules::{PolicyPaths, RuleSet, SlotPolicy};
+use crate::rules::{PathMasks, PolicyPaths, RuleSet, SlotPolicy};
 
 /// What became of the policies.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,12 +83,14 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
     let mut accepted = Vec::new();
     let mut refused: BTreeMap<&str, Vec<FieldError>> = BTreeMap::new();
     let mut distinct: BTreeSet<ListPath> = BTreeSet::new();
-    let mut patterns: BTreeSet<Pattern> = BTreeSet::new();
+    let mut patterns: BTreeMap<Pattern, PathMasks> = BTreeMap::new();
     let checked: Vec<_> = candidates.into_iter().map(|candidate| (candidate, check(candidate.spec))).collect();
-    let every: BTreeSet<Pattern> =
-        checked.iter().filter_map(|(_, paths)| paths.as_ref().ok()).flat_map(PolicyPaths::patterns).collect();
+    let mut every = BTreeMap::new();
+    for paths in checked.iter().filter_map(|(_, paths)| paths.as_ref().ok()) {
+        paths.add_patterns(&mut every);
+    }
     // Fewer patterns need no more states.
-    let all_fit = Automaton::of(&every).is_ok();
+    let all_fit = Automaton::of(every.keys()).is_ok();
     for (candidate, checked) in checked {
         let name = candidate.name;
         if let Some(error) = name_error(name, times_named.get(name).copied().unwrap_or_default()) {
@@ -125,8 +127,9 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             continue;
         }
         if !all_fit {
-            let with_its: BTreeSet<Pattern> = patterns.iter().cloned().chain(paths.patterns()).collect();
-            if with_its.len() > patterns.len() && Automaton::of(&with_its).is_err() {
+            let mut with_its = patterns.clone();
+            paths.add_patterns(&mut with_its);
+            if with_its.len() > patterns.len() && Automaton::of(with_its.keys()).is_err() {
                 let message = format!(
                     "its patterns, with those of the policies before it, need a table of more than the {MAX_PATTERN_STATES} states that a node has: write fewer patterns, with fewer '*' and '**' in each, or narrow its nodeSelector"
                 );

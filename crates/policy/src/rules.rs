@@ -206,6 +206,7 @@ impl RuleSet {
     }
 
     /// The patterns of all lists, in the order of their bytes, which is the automaton's.
+    #[must_use]
     pub fn patterns(&self) -> impl ExactSizeIterator<Item = (&Pattern, PathMasks)> {
         self.patterns.masks.iter().map(|(pattern, masks)| (pattern, *masks))
     }
@@ -290,10 +291,13 @@ impl PolicyPaths {
         lists.into_iter().flatten()
     }
 
-    /// The patterns among them.
-    pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
-        self.all()
-            .filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern.clone()) } else { None })
+    /// Adds the patterns among them.
+    pub(crate) fn add_patterns(&self, patterns: &mut BTreeMap<Pattern, PathMasks>) {
+        for entry in self.all() {
+            if let ListEntry::Pattern(pattern) = entry {
+                patterns.entry(pattern.clone()).or_default();
+            }
+        }
     }
 
     /// Every entry with what it is to the policy in this slot.

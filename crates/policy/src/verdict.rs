@@ -207,11 +207,10 @@ impl Judgement {
     pub fn reason(&self, slot: Slot, usage: Use, class: Class) -> Option<Reason> {
         let prohibited = self.prohibited.contains(slot);
         match (self.drift.contains(slot), usage) {
-            (true, Use::Map) if prohibited => Some(Reason::ProhibitedBinary),
-            (true, Use::Map) => Some(Reason::DriftedLibrary),
             (true, Use::Execute) => class.reason(),
-            (false, _) if prohibited => Some(Reason::ProhibitedBinary),
+            _ if prohibited => Some(Reason::ProhibitedBinary),
             (false, _) => self.prohibited_process.contains(slot).then_some(Reason::ProhibitedProcess),
+            (true, Use::Map) => Some(Reason::DriftedLibrary),
         }
     }
 }
