@@ -38,7 +38,7 @@ fn exec(rig: &Rig, pod: &str, script: &str) -> String {
     rig.admin.run(&["exec", pod, "-n", SPACE, "--", "sh", "-c", script]).unwrap()
 }
 
-/// The pod's DriftEvents that say what was done.
+/// The pod's `DriftEvents` that say what was done.
 fn events(rig: &Rig, pod: &str) -> Vec<Value> {
     let all = rig.admin.json(&["get", "driftevents", "-n", SPACE]).unwrap();
     let all = all["items"].as_array().unwrap().clone();
