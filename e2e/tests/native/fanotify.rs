@@ -242,7 +242,7 @@ fn disturb(rig: &Rig, mut agent: Enforcer, container: &Container) -> Enforcer {
 #[test]
 #[ignore = "needs root, and packages from Debian's archive"]
 fn no_execution_waits_and_nothing_dropped_runs_whatever_is_frozen_or_killed() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_default_runc();
     rig.policy("native", json!({"scope": {"containers": ["mooring-native-oracle"]}, "actions": {"prevent": true}}));
     let agent = rig.enforcer(&["--backend", "Fanotify"]);
     let container = rig.container("mooring-native-oracle");

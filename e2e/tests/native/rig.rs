@@ -33,6 +33,8 @@ pub(crate) struct Rig {
     tools: PathBuf,
     scratch: Scratch,
     mounts: Vec<PathBuf>,
+    /// runc's own.
+    state: PathBuf,
 }
 
 fn tools() -> PathBuf {
@@ -58,11 +60,19 @@ fn tools() -> PathBuf {
 impl Rig {
     pub(crate) fn new() -> Self {
         let scratch = Cache::of_user().scratch("native").unwrap();
-        let mut rig = Self { tools: tools(), scratch, mounts: Vec::new() };
+        let state = scratch.folder("state").unwrap();
+        let mut rig = Self { tools: tools(), scratch, mounts: Vec::new(), state };
         let pins = rig.folder("bpf");
         mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
         rig.mounts.push(pins);
         rig.folder("policies");
+        rig
+    }
+
+    /// With containers where runc has them by default, so that an enforcer finds those that were there before it.
+    pub(crate) fn of_default_runc() -> Self {
+        let mut rig = Self::new();
+        rig.state = "/run/runc".into();
         rig
     }
 
@@ -73,7 +83,7 @@ impl Rig {
     fn runc(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.tools.join("runc"));
         command.env("LD_LIBRARY_PATH", &self.tools);
-        command.arg("--root").arg(self.folder("state")).args(arguments).stdin(Stdio::null());
+        command.arg("--root").arg(&self.state).args(arguments).stdin(Stdio::null());
         command
     }
 

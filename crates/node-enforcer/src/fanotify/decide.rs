@@ -66,7 +66,7 @@ fn candidates(path: &Path, subtree: &Path) -> impl Iterator<Item = PathBuf> {
     let names: Vec<_> = path.components().filter(|name| *name != Component::RootDir).collect();
     let begins = names.len().saturating_sub(COMPONENTS_MAX)..=names.len();
     begins.filter_map(move |begin| {
-        let candidate = subtree.join(names.get(begin..)?.iter().collect::<PathBuf>());
+        let candidate: PathBuf = subtree.components().chain(names.get(begin..)?.iter().copied()).collect();
         let is_clean = candidate.components().all(|name| matches!(name, Component::RootDir | Component::Normal(_)));
         (is_clean && candidate != Path::new("/")).then_some(candidate)
     })
@@ -105,17 +105,24 @@ pub(super) fn examine(prover: &Prover, container: &Tracked, seen: &Seen, file: &
     if !above.metadata().is_ok_and(|metadata| seen.is(&metadata)) {
         return modified;
     }
+    // With other content than the image's.
+    let mut otherwise = Class::ModifiedBinary;
     let lower = match origin::of(&above, &container.lower) {
         Ok(Some(lower)) => Some(lower),
         // A copy-up whose origin the filesystem could not keep, or a file that was made where the image has one.
-        Ok(None) => file_in(&container.lower, path),
+        Ok(None) => {
+            otherwise = Class::NewBinary;
+            file_in(&container.lower, path)
+        }
+        // Without the right to ask, it is the file of the same path, or the kernel does not take it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file_in(&container.lower, path),
         Err(_) => return modified,
     };
     let Some(lower) = lower else { return Examined { class: Class::NewBinary, lower_path: None, lasts: true } };
     let lower_path =
         container.lower.iter().find_map(|layer| Some(Path::new("/").join(lower.strip_prefix(layer).ok()?)));
     let compared = compare(prover, seen, file, &lower);
-    let class = if let Ok(Some(true)) = compared { Class::Image } else { Class::ModifiedBinary };
+    let class = if let Ok(Some(true)) = compared { Class::Image } else { otherwise };
     // Through a shared map a tmpfs is written without a trace.
     let keeps_times = fstatfs(&above).is_ok_and(|said| said.filesystem_type() != TMPFS_MAGIC);
     let lasts = match compared {

@@ -33,11 +33,11 @@ fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// The path of the image's file, in one of the layers. None: overlayfs knows of none, or this process may not ask by a handle
-/// (`CAP_DAC_READ_SEARCH`): then it is the file of the same path, or the kernel does not take it.
+/// The path of the image's file, in one of the layers. None: overlayfs knows of none.
 ///
 /// # Errors
-/// When it knows of one that cannot be found: its layer's filesystem is another one now, or the handle is not understood.
+/// When it knows of one that cannot be found: its layer's filesystem is another one now, the handle is not understood, or this process may
+/// not ask by it (`CAP_DAC_READ_SEARCH`).
 pub(super) fn of(file: &File, layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
     let Some(origin) = attribute(file, "origin")?.filter(|value| !value.is_empty()) else { return Ok(None) };
     let (kind, bytes) = parse(&origin).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -45,7 +45,7 @@ pub(super) fn of(file: &File, layers: &[PathBuf]) -> io::Result<Option<PathBuf>>
         let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(layer)?;
         let found = match sys::open_by_handle(&folder, kind, bytes) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(_) => continue,
         };
         if let Some(path) = path_of(&found, layers)? {
