@@ -11,7 +11,7 @@ pub fn shortcoming(backend: Backend, feature: Feature) -> Option<&'static str> {
         (Backend::Kill, Feature::Prevent) => {
             Some("executions are not refused: who makes one is killed before the new program's first instruction")
         }
-        (Backend::Kill, Feature::DriftedLibraries) => {
+        (Backend::Kill | Backend::Fanotify, Feature::DriftedLibraries) => {
             Some("what is mapped is not seen: libraries, and programs that the dynamic loader is given")
         }
         (Backend::Kill, Feature::ProhibitedBinaries) => {
@@ -22,9 +22,6 @@ pub fn shortcoming(backend: Backend, feature: Feature) -> Option<&'static str> {
         }
         (Backend::Kill | Backend::Fanotify, Feature::ProhibitedProcesses) => {
             Some("the program that executes is not known: none is prohibited to execute")
-        }
-        (Backend::Fanotify, Feature::DriftedLibraries) => {
-            Some("what is mapped is not seen: libraries, and programs that the dynamic loader is given")
         }
         (Backend::Fanotify, Feature::ProhibitedBinaries) => Some(
             "a prohibited program that the dynamic loader is given is not seen, and one that is prohibited by the name that it is invoked by is killed, not refused",
