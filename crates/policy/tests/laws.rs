@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+
 use common::{Seen, Tried, policies, policy, spec, tried};
 use mooring_crd::{ContainerAction, ContainerDriftPolicy, ContainerDriftPolicySpec, Reason, policy_from_value};
 use mooring_policy::{
@@ -19,24 +22,28 @@ fn compiled(policies: &[ContainerDriftPolicy], volume_binaries: bool) -> Compile
 
 /// Whether an entry of a list means a path, written as the documentation has it: by a regular expression.
 fn means(entry: &str, path: &[u8]) -> bool {
-    let mut expression = String::from("(?s)^");
-    for component in entry.split('/').skip(1) {
-        match component {
-            "**" => expression.push_str("(?:/[^/]*)*"),
-            _ => {
-                expression.push('/');
-                expression.push_str(&component.split('*').map(regex_lite::escape).collect::<Vec<_>>().join("[^/]*"));
-            }
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, regex_lite::Regex>> = RefCell::default();
+    }
+    if !entry.contains('*') {
+        return entry.as_bytes() == path;
+    }
+    let path = std::str::from_utf8(path).unwrap();
+    COMPILED.with_borrow_mut(|compiled| {
+        compiled.entry(entry.to_owned()).or_insert_with(|| regex_lite::Regex::new(&expression(entry)).unwrap()).is_match(path)
+    })
+}
+
+fn expression(entry: &str) -> String {
+    let component = |component: &str| {
+        if component == "**" {
+            return "(?:/[^/]*)*".to_owned();
         }
-    }
-    expression.push('$');
+        format!("/{}", component.split('*').map(regex_lite::escape).collect::<Vec<_>>().join("[^/]*"))
+    };
+    let components: String = entry.split('/').skip(1).map(component).collect();
     // One or more at the end.
-    let expression = expression.replace("(?:/[^/]*)*$", "(?:/[^/]*)+$");
-    if entry.contains('*') {
-        regex_lite::Regex::new(&expression).unwrap().is_match(std::str::from_utf8(path).unwrap())
-    } else {
-        entry.as_bytes() == path
-    }
+    format!("(?s)^{components}$").replace("(?:/[^/]*)*$", "(?:/[^/]*)+$")
 }
 
 /// What one policy makes of an attempt, written from the API's documentation and not from the code: whether it is
@@ -252,7 +259,7 @@ proptest! {
         paths in prop::collection::vec("(/[abc]{1,3}){1,5}", 1..40),
     ) {
         let entries = texts.iter().filter_map(|text| ListEntry::prohibited(text).ok());
-        let patterns: std::collections::BTreeSet<Pattern> =
+        let patterns: BTreeSet<Pattern> =
             entries.filter_map(|entry| if let ListEntry::Pattern(pattern) = entry { Some(pattern) } else { None }).collect();
         let automaton = Automaton::of(&patterns).unwrap();
         for path in &paths {

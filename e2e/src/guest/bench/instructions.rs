@@ -251,8 +251,9 @@ fn many_lists(
     for number in 0..CONTAINERS {
         recorded.add(&format!("recorded-{number}"), &bundle)?;
     }
-    let last = format!("container recorded-{}: ", CONTAINERS - 1);
-    enforcer.wait_for_log(0, &last, Duration::from_mins(5))?;
+    for number in 0..CONTAINERS {
+        enforcer.wait_for_log(0, &format!("container recorded-{number}: "), Duration::from_mins(5))?;
+    }
     let mark = enforcer.log_mark();
     let others: Vec<String> = (1..POLICIES).map(|number| policy(number).to_string()).collect();
     profiles::write_text(folder, OTHERS, &others.join("\n---\n"))?;
