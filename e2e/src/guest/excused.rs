@@ -28,6 +28,15 @@ const fn not_mapped(case: &'static str) -> Excuse {
     Excuse { case, applies: |_, _| kills() || is_asked(), why: NO_LIBRARIES }
 }
 
+/// Of what is excepted or prohibited for the program that executes it, which Kill and Fanotify do not know.
+const fn not_known(case: &'static str) -> Excuse {
+    Excuse {
+        case,
+        applies: |_, _| kills() || is_asked(),
+        why: "Kill and Fanotify do not know the program that executes",
+    }
+}
+
 const NO_LIBRARIES: &str = "Kill and Fanotify see no mapping: the program that maps is the image's";
 const KILLED_MEANWHILE: &str = "its set-up runs a copied-up program at once, which Kill kills until it was compared";
 
@@ -69,6 +78,17 @@ pub(crate) const EXCUSES: &[Excuse] = &[
     not_mapped("library/overwritten-elf-interpreter"),
     not_mapped("volume/mapped"),
     not_mapped("prohibited/through-the-loader"),
+    not_known("process/excepted-runs-what-it-dropped"),
+    not_known("process/excepted-runs-it-in-a-child"),
+    not_known("process/excepted-by-a-pattern"),
+    not_known("process/excepted-and-renamed"),
+    not_known("process/excepted-and-chmodded"),
+    not_known("process/prohibited-executes"),
+    not_known("process/prohibited-executes-in-a-child"),
+    not_known("process/prohibited-and-renamed"),
+    not_known("process/prohibited-argv0"),
+    not_known("process/prohibited-in-a-chroot"),
+    not_known("process/prohibited-starts-a-shell"),
     not_killed(
         "new-binary/script",
         "by the time that Kill looks, a script is closed and its interpreter is what is executed",

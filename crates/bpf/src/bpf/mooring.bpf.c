@@ -481,6 +481,9 @@ int BPF_PROG(mooring_cgroup_release, struct cgroup *cgroup, const char *path)
 	__u64 id = cgroup->kn->id;
 	void *members;
 
+	/* Another hierarchy's has the same number as one of these. */
+	if (cgroup->root->hierarchy_id != hierarchy)
+		return 0;
 	if (!decides(&tables))
 		return 0;
 	bpf_map_delete_elem(&fresh_cgroups, &id);

@@ -49,7 +49,7 @@ const PROOF: Duration = Duration::from_secs(10);
 const REFUSALS: &[&str] = &["operation not permitted", "permission denied", "eperm", "eacces", "failed to map segment"];
 
 /// Groups of cases that fanotify does not see, or not all of: what it does not see is killed.
-const NOT_ASKED: &[&str] = &["fileless/", "foreign-mount/", "volume/", "prohibited/", "exceptions/"];
+const NOT_ASKED: &[&str] = &["fileless/", "foreign-mount/", "volume/", "prohibited/", "exception/", "pattern/"];
 
 /// Whether it may be that the attack is killed, not refused.
 fn may_be_killed(case: &Case) -> bool {
