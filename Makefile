@@ -18,7 +18,7 @@ IMAGES  := target/images
 # Where they are pushed.
 REGISTRY ?=
 
-.PHONY: help setup build images push demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-chart test-needs test-operator test-agent test-pods fmt clean
+.PHONY: help setup build images push demo demo-standalone test soak bench lint deny unit gen gen-check vm vm-verdict vm-runc vm-shell cluster-up cluster-install cluster-env cluster-status cluster-down test-cluster test-api test-chart test-needs test-operator test-agent test-native test-pods fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -135,6 +135,10 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	@./scripts/setup cluster
 	cargo build -p mooring-node-enforcer --example api
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
+
+test-native: build ## On this machine's own kernel, as root: Kill and Fanotify with a real runc, without a cluster
+	cargo test -p mooring-e2e --test native -- --ignored --test-threads 1
+	cargo test -p mooring-node-enforcer --test fanotify -- --ignored --test-threads 1
 
 test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd, KERNEL=5.10 LSM=default
 	@./scripts/setup cluster
