@@ -94,6 +94,8 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         "by the time that Kill looks, a script is closed and its interpreter is what is executed",
     ),
     not_killed("modified/chmod-beforehand", KILLED_MEANWHILE),
+    not_killed("process/another-of-the-image-renamed-there", KILLED_MEANWHILE),
+    not_killed("process/another-of-the-image-linked-there", KILLED_MEANWHILE),
     not_killed("modified/chmod-of-a-sibling-link", KILLED_MEANWHILE),
     not_by_ctr("plain-root"),
     not_by_ctr("deleted-by-the-image"),
