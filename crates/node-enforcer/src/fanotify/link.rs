@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use mooring_policy::{NodePolicy, RuleSet};
+use mooring_policy::RuleSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -150,8 +150,7 @@ impl Link {
 
     /// These rules are in force, and these slots are each container's.
     pub fn rules(&mut self, rules: &RuleSet, generation: u64, members: impl Iterator<Item = (u64, u64)>) {
-        let policy = NodePolicy::of(rules, generation);
-        self.order(&Order::Rules { policy, generation, members: members.collect() });
+        self.order(&Order::rules(rules, generation, members.collect()));
     }
 
     /// A container is there, or is described anew.

@@ -23,7 +23,7 @@ use super::marks::{Kind, Marks};
 use super::prove::Prover;
 use super::sys::{self, Seen};
 use super::tell::Teller;
-use super::wire::{Denied, Inbox, Order, Report, Tracked};
+use super::wire::{Denied, Inbox, Order, Report, Tracked, rules_of};
 use super::work::{Done, Job, Key, Workers};
 
 /// The hidden subcommand.
@@ -379,8 +379,8 @@ impl Listener {
     fn obey(&mut self, order: Order) {
         self.answers.clear();
         match order {
-            Order::Rules { policy, generation, members } => {
-                self.rules = policy.compile().rules;
+            Order::Rules { policy, generation, members, prevents } => {
+                self.rules = rules_of(&policy, prevents);
                 self.generation = generation;
                 let members: HashMap<_, _> = members.into_iter().collect();
                 let changed: Vec<_> = self.containers.values().cloned().collect();

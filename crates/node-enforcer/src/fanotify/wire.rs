@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use mooring_policy::NodePolicy;
+use mooring_policy::{NodePolicy, RuleSet, SlotMask};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub(super) enum Order {
         generation: u64,
         /// The slots of each container, by its cgroup's id.
         members: Vec<(u64, u64)>,
+        /// The slots that prevent: a switch of the agent may hold back what the policies say.
+        prevents: u64,
     },
     /// A container is new, or is described anew.
     Enter(Tracked),
@@ -34,6 +36,21 @@ pub(super) enum Order {
     EndWithAgent,
     /// Let everything go, and end.
     End,
+}
+
+impl Order {
+    /// These rules, as they are in force.
+    pub(super) fn rules(rules: &RuleSet, generation: u64, members: Vec<(u64, u64)>) -> Self {
+        let policy = NodePolicy::of(rules, generation);
+        Self::Rules { policy, generation, members, prevents: rules.prevents().bits() }
+    }
+}
+
+/// The rules of [`Order::Rules`].
+pub(super) fn rules_of(policy: &NodePolicy, prevents: u64) -> RuleSet {
+    let mut rules = policy.compile().rules;
+    rules.prevent_only(SlotMask::from_bits(prevents));
+    rules
 }
 
 /// From the listener.
@@ -256,6 +273,9 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mooring_crd::policy_from_value;
+    use mooring_policy::{Class, NodeDefaults, Switches, Use, compile};
+    use serde_json::json;
 
     /// Takes a byte at a time, and breaks after so many.
     struct Slow(Vec<u8>, usize);
@@ -269,6 +289,24 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn rules_arrive_as_they_are_in_force_whatever_the_policies_say() {
+        let policy = json!({"apiVersion": mooring_crd::API_VERSION, "kind": mooring_crd::POLICY_KIND,
+            "metadata": {"name": "p"}, "spec": {"actions": {"prevent": true}}});
+        let rules = compile(&[policy_from_value(policy).unwrap()], NodeDefaults::default()).rules;
+        let [none, all] = [Switches::default(), Switches { ignore_actions: true, ..Switches::default() }];
+        let volumes = Switches { deny_execution_from_volumes: true, ..Switches::default() };
+        for switches in [none, all, volumes] {
+            let rules = switches.apply(rules.clone());
+            let bytes = encode(&Order::rules(&rules, 3, Vec::new())).unwrap();
+            let Some(Order::Rules { policy, prevents, .. }) = Inbox::of(bytes).take().unwrap() else { panic!() };
+            let arrived = rules_of(&policy, prevents);
+            assert_eq!(arrived.prevents(), rules.prevents(), "{switches:?}");
+            let of_volumes = |rules: &RuleSet| rules.detects(Use::Execute, Class::VolumeBinary);
+            assert_eq!(of_volumes(&arrived), of_volumes(&rules), "{switches:?}");
         }
     }
 
