@@ -70,7 +70,9 @@ impl Marks {
             | InitFlags::FAN_NONBLOCK
             | InitFlags::FAN_UNLIMITED_QUEUE
             | InitFlags::FAN_UNLIMITED_MARKS;
-        let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC;
+        // Without O_NONBLOCK the kernel waits here for whoever has a lease on the file (fcntl(2), F_SETLEASE), as the workload may: it
+        // refuses that execution now.
+        let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
         let group = Fanotify::init(flags, opened)?;
         let host = host_root_and_namespace().map_err(io::Error::other)?.1.into();
         Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), host })
@@ -88,8 +90,9 @@ impl Marks {
     pub(super) fn events(&self) -> io::Result<Vec<FanotifyEvent>> {
         match self.group.read_events() {
             Ok(events) => Ok(events),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(error @ (Errno::EBADF | Errno::EFAULT | Errno::EINVAL)) => Err(error.into()),
+            // Nothing is there, or one whose file cannot be opened, which the kernel has refused by itself.
+            Err(_) => Ok(Vec::new()),
         }
     }
 
