@@ -19,7 +19,7 @@ use nix::sys::fanotify::{FanotifyEvent, MaskFlags};
 use super::beat::{Beats, Whose};
 use super::decide::{Examined, Place, name_of, place_of};
 use super::guard;
-use super::marks::{Kind, Marks};
+use super::marks::{Kind, Marks, Mounts};
 use super::prove::Prover;
 use super::sys::{self, Seen};
 use super::tell::Teller;
@@ -197,7 +197,8 @@ impl Listener {
     fn resolve(&mut self, event: FanotifyEvent, key: Key) {
         let pid = u32::try_from(event.pid()).unwrap_or_default();
         let (seen, path) = &key;
-        let mount = self.marks.mount_of(pid, seen.mount);
+        let mounts = Mounts::of(pid);
+        let mount = self.marks.mount_of(&mounts, seen.mount);
         let named = mount.as_ref().map(|mount| mount.cgroup).filter(|cgroup| *cgroup != 0);
         let on = |dev: u32| self.marked.get(&dev).copied();
         let cgroup = named.or_else(|| on(mount.as_ref()?.dev)).or_else(|| on(seen.dev));
@@ -206,8 +207,8 @@ impl Listener {
             return self.answer(&event, &answer);
         };
         // Before it goes on: its mount namespace may be new, and what is mounted there not yet asked about.
-        let surveyed = self.marks.survey(&container, pid);
-        let mount = if surveyed.is_some() { self.marks.mount_of(pid, seen.mount) } else { mount };
+        let surveyed = self.marks.survey(&container, pid, &mounts);
+        let mount = if surveyed.is_some() { self.marks.mount_of(&mounts, seen.mount) } else { mount };
         for problem in surveyed.into_iter().flatten() {
             let report = Report::Entered { cgroup: container.cgroup, problem: Some(problem) };
             self.teller.tell(&report);
@@ -435,7 +436,8 @@ impl Listener {
             problem = self.marks.mark_root(container).err().map(|error| error.to_string());
         }
         if let (None, Some(init)) = (&problem, container.init) {
-            problem = self.marks.survey(container, init).into_iter().flatten().next();
+            let problems = self.marks.survey(container, init, &Mounts::of(init));
+            problem = problems.filter(|problems| !problems.is_empty()).map(|problems| problems.join("; "));
         }
         self.teller.tell(&Report::Entered { cgroup: container.cgroup, problem });
     }
