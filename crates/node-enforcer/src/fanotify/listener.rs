@@ -360,7 +360,7 @@ impl Listener {
             generation: self.generation,
             drift: drift.bits(),
             prohibited: prohibited.bits(),
-            denied: denied.bits(),
+            refusing: denied.bits(),
             class: class as u16,
             path: if let Name::Path(path) = path { path.to_vec() } else { Vec::new() },
             lower_path: lower.map(<[u8]>::to_vec),

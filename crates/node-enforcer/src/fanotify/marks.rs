@@ -120,7 +120,8 @@ impl Marks {
             | InitFlags::FAN_UNLIMITED_MARKS;
         // Without O_NONBLOCK the kernel waits here for whoever has a lease on the file (fcntl(2), F_SETLEASE), as the workload may: it
         // refuses that execution now.
-        let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
+        let opened =
+            EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
         let group = Fanotify::init(flags, opened)?;
         let host = host_root_and_namespace().map_err(io::Error::other)?.1.into();
         Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), told: HashSet::new(), host })
@@ -291,7 +292,9 @@ mod tests {
 
     #[test]
     fn what_lies_behind_a_remote_filesystem_is_never_asked() {
-        for (fs_type, remote) in [("fuse.sshfs", true), ("fuseblk", true), ("nfs4", true), ("9p", true), ("ext4", false)] {
+        for (fs_type, remote) in
+            [("fuse.sshfs", true), ("fuseblk", true), ("nfs4", true), ("9p", true), ("ext4", false)]
+        {
             assert_eq!(is_remote(fs_type), remote, "{fs_type}");
         }
         let behind = |place: &str, remote: &[&[u8]]| is_behind(Path::new(place), remote);

@@ -130,7 +130,7 @@ pub(super) struct Denied {
     pub(super) generation: u64,
     pub(super) drift: u64,
     pub(super) prohibited: u64,
-    pub(super) denied: u64,
+    pub(super) refusing: u64,
     pub(super) class: u16,
     pub(super) path: Vec<u8>,
     pub(super) lower_path: Option<Vec<u8>>,
@@ -144,7 +144,7 @@ pub(super) struct Denied {
 impl From<Denied> for Record {
     fn from(denied: Denied) -> Self {
         Self {
-            denied: Some(denied.denied),
+            denied: Some(denied.refusing),
             aggregated: false,
             pid: denied.pid,
             uid: denied.uid,

@@ -94,7 +94,7 @@ impl Workers {
 
     /// Gives it back where too much waits already.
     pub(super) fn ask(&self, job: Job) -> Option<Job> {
-        self.jobs.try_send(job).err().map(|TrySendError::Full(job) | TrySendError::Disconnected(job)| job)
+        self.jobs.try_send(job).err().map(|(TrySendError::Full(job) | TrySendError::Disconnected(job))| job)
     }
 
     /// Has it looked at whether a container's layers can be asked without waiting for another machine.
