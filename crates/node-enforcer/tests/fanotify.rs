@@ -64,6 +64,7 @@ impl Overlays {
                 overlay: true,
                 upper_dir: Some(upper),
                 lower_dirs: vec![lower],
+                user_xattrs: false,
             },
             volumes: Vec::new(),
         }

@@ -107,7 +107,7 @@ pub(super) fn examine(prover: &Prover, container: &Tracked, seen: &Seen, file: &
     }
     // With other content than the image's.
     let mut otherwise = Class::ModifiedBinary;
-    let lower = match origin::of(&above, &container.lower) {
+    let lower = match origin::of(&above, &container.lower, container.user_xattrs) {
         Ok(Some(lower)) => Some(lower),
         // A copy-up whose origin the filesystem could not keep, or a file that was made where the image has one.
         Ok(None) => {

@@ -94,6 +94,8 @@ pub(super) struct Tracked {
     pub(super) upper: Option<PathBuf>,
     /// The layers below, uppermost first.
     pub(super) lower: Vec<PathBuf>,
+    /// See [`crate::containers::Root::user_xattrs`].
+    pub(super) user_xattrs: bool,
     /// Declared mounts: where, and the superblock and the inode of their roots.
     pub(super) volumes: Vec<(String, u32, u64)>,
 }
@@ -116,6 +118,7 @@ impl Tracked {
             overlay: root.overlay,
             upper: root.upper_dir.clone(),
             lower: root.lower_dirs.clone(),
+            user_xattrs: root.user_xattrs,
             volumes: container.volumes.iter().filter_map(volume).collect(),
         }
     }
