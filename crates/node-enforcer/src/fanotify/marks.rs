@@ -120,7 +120,8 @@ impl Marks {
             | InitFlags::FAN_UNLIMITED_MARKS;
         // Without O_NONBLOCK the kernel waits here for whoever has a lease on the file (fcntl(2), F_SETLEASE), as the workload may: it
         // refuses that execution now.
-        let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
+        let opened =
+            EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
         let group = Fanotify::init(flags, opened)?;
         let host = host_root_and_namespace().map_err(io::Error::other)?.1.into();
         Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), told: HashSet::new(), host })
@@ -262,9 +263,12 @@ impl Marks {
 
     /// The mount that a file was opened on: as the process sees it now, or, where it does not (a chroot), as it was when its namespace was
     /// looked through.
-    pub(super) fn mount_of(&self, mounts: &Mounts, id: u64) -> Option<Mount> {
-        let remembered = self.mounts.get(&id);
-        let Some(now) = mounts.seen.iter().find(|mount| mount.id == id) else { return remembered.cloned() };
+    pub(super) fn mount_of(&self, mounts: &Mounts, file: &Seen) -> Option<Mount> {
+        let remembered = self.mounts.get(&file.mount);
+        let Some(now) = mounts.seen.iter().find(|mount| mount.id == file.mount) else {
+            // A number that is used again, as for a mount that nobody sees, is another superblock's.
+            return remembered.filter(|mount| mount.dev == file.dev).cloned();
+        };
         match remembered {
             Some(mount) if (mount.dev, &mount.subtree) == (now.dev, &now.root) => Some(mount.clone()),
             // Not ours: the superblock says whose it is.
@@ -291,7 +295,9 @@ mod tests {
 
     #[test]
     fn what_lies_behind_a_remote_filesystem_is_never_asked() {
-        for (fs_type, remote) in [("fuse.sshfs", true), ("fuseblk", true), ("nfs4", true), ("9p", true), ("ext4", false)] {
+        for (fs_type, remote) in
+            [("fuse.sshfs", true), ("fuseblk", true), ("nfs4", true), ("9p", true), ("ext4", false)]
+        {
             assert_eq!(is_remote(fs_type), remote, "{fs_type}");
         }
         let behind = |place: &str, remote: &[&[u8]]| is_behind(Path::new(place), remote);
