@@ -193,9 +193,10 @@ impl Listener {
             return;
         }
         let seen = Seen::of(descriptor);
-        let path = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-        let (Ok(seen), Ok(path)) = (seen, path) else {
-            // Without these nothing can be said of it: as of a file whose container is not known.
+        // One that is longer than the kernel tells leads nowhere.
+        let path = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).unwrap_or_default();
+        let Ok(seen) = seen else {
+            // Nothing can be said of it: as of a file whose container is not known.
             let answer = self.of_unknown();
             return self.answer(&event, &answer);
         };
@@ -214,17 +215,21 @@ impl Listener {
         let pid = u32::try_from(event.pid()).unwrap_or_default();
         let (seen, path) = &key;
         let mounts = Mounts::of(pid);
-        let mount = self.marks.mount_of(&mounts, seen.mount);
+        let mount = self.marks.mount_of(&mounts, seen);
         let named = mount.as_ref().map(|mount| mount.cgroup).filter(|cgroup| *cgroup != 0);
         let on = |dev: u32| self.marked.get(&dev).copied();
         let cgroup = named.or_else(|| on(mount.as_ref()?.dev)).or_else(|| on(seen.dev));
         let Some(container) = cgroup.and_then(|cgroup| self.containers.get(&cgroup)).map(Arc::clone) else {
-            let answer = self.of_unknown();
+            // It is on some container's file system, most likely on that of who executes it.
+            let answer = match self.container_of(pid) {
+                Some(container) => self.judge(&container, seen, Class::NewBinary, Name::Unresolved, None),
+                None => self.of_unknown(),
+            };
             return self.answer(&event, &answer);
         };
         // Before it goes on: its mount namespace may be new, and what is mounted there not yet asked about.
         let surveyed = self.marks.survey(&container, pid, &mounts);
-        let mount = if surveyed.is_some() { self.marks.mount_of(&mounts, seen.mount) } else { mount };
+        let mount = if surveyed.is_some() { self.marks.mount_of(&mounts, seen) } else { mount };
         for problem in surveyed.into_iter().flatten() {
             let report = Report::Entered { cgroup: container.cgroup, problem: Some(problem) };
             self.teller.tell(&report);
@@ -366,6 +371,19 @@ impl Listener {
             lower_path: lower.map(<[u8]>::to_vec),
             ..Denied::default()
         }))
+    }
+
+    /// The container that a process is in, by the path of its cgroup.
+    fn container_of(&self, pid: u32) -> Option<Arc<Tracked>> {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let is_in = |path: &str| {
+            cgroups
+                .lines()
+                .filter_map(|line| line.splitn(3, ':').nth(2)?.strip_prefix(path))
+                .any(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let of_some = self.containers.values().filter(|container| !container.path.is_empty());
+        of_some.filter(|container| is_in(&container.path)).max_by_key(|container| container.path.len()).cloned()
     }
 
     /// Only what is a container's is asked about, so it is some container's: refused where any policy prevents.

@@ -263,9 +263,12 @@ impl Marks {
 
     /// The mount that a file was opened on: as the process sees it now, or, where it does not (a chroot), as it was when its namespace was
     /// looked through.
-    pub(super) fn mount_of(&self, mounts: &Mounts, id: u64) -> Option<Mount> {
-        let remembered = self.mounts.get(&id);
-        let Some(now) = mounts.seen.iter().find(|mount| mount.id == id) else { return remembered.cloned() };
+    pub(super) fn mount_of(&self, mounts: &Mounts, file: &Seen) -> Option<Mount> {
+        let remembered = self.mounts.get(&file.mount);
+        let Some(now) = mounts.seen.iter().find(|mount| mount.id == file.mount) else {
+            // A number that is used again, as for a mount that nobody sees, is another superblock's.
+            return remembered.filter(|mount| mount.dev == file.dev).cloned();
+        };
         match remembered {
             Some(mount) if (mount.dev, &mount.subtree) == (now.dev, &now.root) => Some(mount.clone()),
             // Not ours: the superblock says whose it is.

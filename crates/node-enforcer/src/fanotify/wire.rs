@@ -78,6 +78,8 @@ pub(super) enum Report {
 pub(super) struct Tracked {
     /// Its cgroup's id: its name.
     pub(super) cgroup: u64,
+    /// That cgroup's path below the hierarchy's mount.
+    pub(super) path: String,
     /// The slots of its policies.
     pub(super) member: u64,
     /// Its first process, where that is known.
@@ -110,6 +112,7 @@ impl Tracked {
         };
         Self {
             cgroup: container.cgroup_id,
+            path: container.cgroup.clone(),
             member,
             init: container.init_pid,
             root: root.path.clone(),
