@@ -60,7 +60,15 @@ fn container(number: usize, namespace: &str) -> Container {
         cgroup: String::new(),
         cgroup_id: number as u64,
         init_pid: None,
-        root: Root { path: "/".into(), dev: 1, ino: 1, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
+        root: Root {
+            path: "/".into(),
+            dev: 1,
+            ino: 1,
+            overlay: true,
+            upper_dir: None,
+            lower_dirs: Vec::new(),
+            user_xattrs: false,
+        },
         volumes: Vec::new(),
     }
 }

@@ -1,18 +1,20 @@
 //! The listener by itself, on this machine's own kernel: many containers in one group. Needs root.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use mooring_crd::policy_from_value;
 use mooring_node_enforcer::containers::{Container, Root, Runtime, identity_of};
 use mooring_node_enforcer::fanotify::{Heard, Link};
 use mooring_policy::{NodeDefaults, RuleSet, compile};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use serde_json::json;
 
 /// More than the groups that a user may have (`/proc/sys/fs/fanotify/max_user_groups`: 128).
@@ -22,8 +24,8 @@ const CONTAINERS: u64 = 200;
 struct Overlays(PathBuf);
 
 impl Overlays {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("mooring-fanotify-{}", std::process::id()));
+    fn new(test: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("mooring-fanotify-{test}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
         Self(folder)
@@ -62,6 +64,7 @@ impl Overlays {
                 overlay: true,
                 upper_dir: Some(upper),
                 lower_dirs: vec![lower],
+                user_xattrs: false,
             },
             volumes: Vec::new(),
         }
@@ -81,6 +84,16 @@ impl Drop for Overlays {
 /// Ended on drop: nothing that it was asked about waits for it.
 struct Ended(Option<Link>);
 
+impl Ended {
+    fn start(test: &str) -> Self {
+        // No file is compared here, so nobody is told of proofs.
+        let nobody = File::open("/dev/null").unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_mooring-enforcer"));
+        let pins = format!("/mooring-fanotify-{test}-{}", std::process::id());
+        Self(Some(Link::start(program, Path::new(&pins), nobody.as_fd()).unwrap()))
+    }
+}
+
 impl Drop for Ended {
     fn drop(&mut self) {
         if let Some(link) = self.0.take() {
@@ -99,16 +112,54 @@ fn runs(program: &Path) -> std::io::Result<bool> {
     Command::new(program).status().map(|status| status.success())
 }
 
+fn is_refused(ran: &std::io::Result<bool>) -> bool {
+    ran.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EPERM))
+}
+
+/// Gives where.
+fn drop_program(container: &Container) -> PathBuf {
+    let dropped = container.root.path.join("dropped");
+    fs::copy("/bin/true", &dropped).unwrap();
+    fs::set_permissions(&dropped, Permissions::from_mode(0o755)).unwrap();
+    dropped
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_lease_on_the_file_delays_nobody() {
+    let overlays = Overlays::new("lease");
+    let container = overlays.container(0);
+    let mut ended = Ended::start("lease");
+    let link = ended.0.as_mut().unwrap();
+    link.rules(&rules(), 1, [(container.cgroup_id, 1)].into_iter());
+    link.enter(&container, 1);
+    link.is_told().unwrap();
+    let decoy = drop_program(&container);
+    let held = File::open(&decoy).unwrap();
+    // SAFETY: no handler is set. Whoever breaks the lease has this signal sent, which would end the test.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
+    // SAFETY: it takes three numbers.
+    let leased = unsafe { nix::libc::fcntl(held.as_raw_fd(), nix::libc::F_SETLEASE, nix::libc::F_WRLCK) };
+    assert_eq!(leased, 0, "{}", std::io::Error::last_os_error());
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let ran = runs(&decoy);
+        assert!(is_refused(&ran), "{ran:?}");
+        assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    }
+    let heard = link.turn();
+    assert!(heard.is_empty() && link.ended() == 0, "{heard:?}");
+    drop(held);
+    assert!(runs(&container.root.path.join("image")).unwrap());
+    assert!(is_refused(&runs(&decoy)));
+}
+
 #[test]
 #[ignore = "needs root"]
 fn more_containers_than_groups() {
-    let overlays = Overlays::new();
+    let overlays = Overlays::new("groups");
     let containers: Vec<_> = (0..CONTAINERS).map(|number| overlays.container(number)).collect();
-    // No file is compared here, so nobody is told of proofs.
-    let nobody = File::open("/dev/null").unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_mooring-enforcer"));
-    let link = Link::start(program, Path::new(&format!("/mooring-fanotify-{}", std::process::id())), nobody.as_fd());
-    let mut ended = Ended(Some(link.unwrap()));
+    let mut ended = Ended::start("groups");
     let link = ended.0.as_mut().unwrap();
     let members = containers.iter().map(|container| (container.cgroup_id, 1));
     link.rules(&rules(), 1, members);
@@ -118,13 +169,11 @@ fn more_containers_than_groups() {
         link.is_told().unwrap();
     }
     for container in &containers {
-        let [image, dropped] = ["image", "dropped"].map(|name| container.root.path.join(name));
-        fs::copy("/bin/true", &dropped).unwrap();
-        fs::set_permissions(&dropped, Permissions::from_mode(0o755)).unwrap();
+        let image = container.root.path.join("image");
+        let dropped = drop_program(container);
         assert!(runs(&image).unwrap(), "{}", image.display());
         let ran = runs(&dropped);
-        let is_refused = ran.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EPERM));
-        assert_eq!(is_refused, container.cgroup_id != CONTAINERS, "{}: {ran:?}", dropped.display());
+        assert_eq!(is_refused(&ran), container.cgroup_id != CONTAINERS, "{}: {ran:?}", dropped.display());
     }
     let descriptors = fs::read_dir(format!("/proc/{}/fd", link.pid())).unwrap();
     let groups = descriptors.filter(|descriptor| {

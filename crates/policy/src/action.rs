@@ -89,7 +89,7 @@ impl Switches {
             rules.detect_volume_binaries_by_default();
         }
         if self.ignore_actions {
-            rules.hold_back_prevention();
+            rules.prevent_only(SlotMask::EMPTY);
         }
         rules
     }

@@ -256,9 +256,9 @@ impl RuleSet {
 
 /// What the switches of a node's agent change ([`crate::action::Switches`]).
 impl RuleSet {
-    /// As if no policy prevented: what violates them is still told.
-    pub(crate) fn hold_back_prevention(&mut self) {
-        self.prevents = SlotMask::EMPTY;
+    /// As if no other slots than these prevented: what violates the others is still told.
+    pub fn prevent_only(&mut self, slots: SlotMask) {
+        self.prevents = self.prevents & slots;
     }
 
     /// Policies that leave `volumeBinaries` unset have it on.

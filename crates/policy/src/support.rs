@@ -11,6 +11,9 @@ pub fn shortcoming(backend: Backend, feature: Feature) -> Option<&'static str> {
         (Backend::Kill, Feature::Prevent) => {
             Some("executions are not refused: who makes one is killed before the new program's first instruction")
         }
+        (Backend::Fanotify, Feature::Prevent) => Some(
+            "killed, not refused: what has no file, what lies on a mount made later or on a FUSE or network file system, what is prohibited by the name that it is invoked by, and everything while there is no listener",
+        ),
         (Backend::Kill | Backend::Fanotify, Feature::DriftedLibraries) => {
             Some("what is mapped is not seen: libraries, and programs that the dynamic loader is given")
         }
@@ -74,7 +77,9 @@ mod tests {
         let all = json!({"actions": {"prevent": true}, "detect": {"prohibitedBinaries": [{"path": "/usr/bin/nc"}]}});
         let missing = [Feature::Prevent, Feature::DriftedLibraries, Feature::ProhibitedBinaries];
         assert_eq!(unsupported_of(Backend::Kill, &all), missing);
-        assert_eq!(unsupported_of(Backend::Fanotify, &all), [Feature::DriftedLibraries, Feature::ProhibitedBinaries]);
+        assert_eq!(unsupported_of(Backend::Fanotify, &all), missing);
+        let detects = json!({"detect": {"driftedLibraries": false}});
+        assert_eq!(unsupported_of(Backend::Fanotify, &detects), []);
         assert_eq!(unsupported_of(Backend::BpfLsm, &all), []);
         assert_eq!(unsupported_of(Backend::FmodRet, &all), []);
         assert_eq!(unsupported_of(Backend::Kill, &json!({"detect": {"driftedLibraries": false}})), []);

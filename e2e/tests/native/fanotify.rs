@@ -71,6 +71,24 @@ fn what_a_container_drops_is_refused() {
     assert!(ran(&dropped), "it does not run by itself either: this tests nothing: {dropped:?}");
 }
 
+/// Where the kernel refuses the two above it: elsewhere another backend is right.
+#[test]
+#[ignore = "needs root, and packages from Debian's archive"]
+fn where_nothing_better_loads_it_is_chosen() {
+    let rig = Rig::new();
+    let said = rig.check();
+    let tried: Vec<_> = said["backends"].as_array().unwrap().iter().collect();
+    let reason = |name: &str| tried.iter().find(|it| it["name"] == name).unwrap()["reason"].as_str();
+    if reason("BpfLsm").is_none() || reason("FmodRet").is_none() {
+        assert_ne!(said["backend"], "Fanotify", "{said}");
+        return eprintln!("a better one loads here");
+    }
+    assert_eq!((&said["backend"], &said["prevention"]), (&json!("Fanotify"), &json!(true)), "{said}");
+    assert!(reason("FmodRet").unwrap().contains("load the programs") && reason("Fanotify").is_none(), "{said}");
+    let enforcer = rig.enforcer(&[]);
+    assert!(enforcer.said("enforcing: ").unwrap().contains("backend=Fanotify"));
+}
+
 #[test]
 #[ignore = "needs root, and packages from Debian's archive"]
 fn attacks() {

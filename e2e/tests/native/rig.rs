@@ -170,6 +170,13 @@ impl Rig {
         enforcer
     }
 
+    /// What `check` says of this machine.
+    pub(crate) fn check(&self) -> Value {
+        let output =
+            Command::new(binary()).args(["check", "-o", "json", "--pin-dir"]).arg(self.pins()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
     /// The listeners that were started with this rig's pins and have not ended by themselves.
     pub(crate) fn listeners(&self) -> Vec<i32> {
         let pins = self.pins();

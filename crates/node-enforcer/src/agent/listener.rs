@@ -92,7 +92,7 @@ impl Agent {
     fn heard(&mut self, heard: Vec<Heard>) {
         for heard in heard {
             match heard {
-                Heard::Denied(record, count) => self.reporter.refused(record, count, &self.roster),
+                Heard::Denied(record, count) => self.reporter.refused(*record, count, &self.roster),
                 Heard::Lost(count) => self.reporter.lost_elsewhere(count),
                 Heard::Uncovered(cgroup, problem) => {
                     let id = self.roster.get(cgroup).map_or("?", |known| &known.container.id);

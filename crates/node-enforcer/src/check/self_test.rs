@@ -257,7 +257,15 @@ fn container(cgroup: u64, (dev, ino): (u32, u64)) -> Container {
         cgroup: String::new(),
         cgroup_id: cgroup,
         init_pid: None,
-        root: Root { path: "/".into(), dev, ino, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
+        root: Root {
+            path: "/".into(),
+            dev,
+            ino,
+            overlay: true,
+            upper_dir: None,
+            lower_dirs: Vec::new(),
+            user_xattrs: false,
+        },
         volumes: Vec::new(),
     }
 }

@@ -229,7 +229,8 @@ fn root_of(path: PathBuf, located: &Located) -> Root {
     let overlay = located.mount.fs_type == "overlay" && located.is_mount_root;
     let (upper_dir, lower_dirs) =
         if overlay { (located.mount.upper_dir(), located.mount.lower_dirs()) } else { (None, Vec::new()) };
-    Root { path, dev, ino, overlay, upper_dir, lower_dirs }
+    let user_xattrs = overlay && located.mount.has_option("userxattr");
+    Root { path, dev, ino, overlay, upper_dir, lower_dirs, user_xattrs }
 }
 
 /// The processes of runtimes that may be waiting for systemd to make this scope.

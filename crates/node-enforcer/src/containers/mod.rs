@@ -105,6 +105,8 @@ pub struct Root {
     pub upper_dir: Option<PathBuf>,
     /// The overlay's `lowerdir` entries, uppermost first; relative ones are as the mount was made.
     pub lower_dirs: Vec<PathBuf>,
+    /// Whether the overlay keeps its notes in `user.overlay.*` (mounted with `userxattr`), where else whoever owns a file can write.
+    pub user_xattrs: bool,
 }
 
 /// A mount that the pod or container declares.

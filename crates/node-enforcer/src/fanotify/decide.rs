@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -107,12 +108,15 @@ pub(super) fn examine(prover: &Prover, container: &Tracked, seen: &Seen, file: &
     }
     // With other content than the image's.
     let mut otherwise = Class::ModifiedBinary;
-    let lower = match origin::of(&above, &container.lower) {
+    let lower = match origin::of(&above, &container.lower, container.user_xattrs) {
         Ok(Some(lower)) => Some(lower),
         // A copy-up whose origin the filesystem could not keep, or a file that was made where the image has one.
         Ok(None) => {
-            otherwise = Class::NewBinary;
-            file_in(&container.lower, path)
+            let lower = file_in(&container.lower, path);
+            // Of a file with several names overlayfs writes down no origin.
+            let is_alone = lower.as_ref().is_some_and(|it| it.symlink_metadata().is_ok_and(|it| it.nlink() == 1));
+            otherwise = if is_alone { Class::NewBinary } else { Class::ModifiedBinary };
+            lower
         }
         // Without the right to ask, it is the file of the same path, or the kernel does not take it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file_in(&container.lower, path),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use mooring_policy::{NodePolicy, RuleSet};
+use mooring_policy::RuleSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,7 +34,7 @@ const BURY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub enum Heard {
     /// A program was refused, so many times.
-    Denied(Record, u64),
+    Denied(Box<Record>, u64),
     /// A container is not covered, or not all of it: its programs are killed, not refused.
     Uncovered(u64, String),
     /// The listener ended. Another one is started, and must be told everything.
@@ -150,8 +150,7 @@ impl Link {
 
     /// These rules are in force, and these slots are each container's.
     pub fn rules(&mut self, rules: &RuleSet, generation: u64, members: impl Iterator<Item = (u64, u64)>) {
-        let policy = NodePolicy::of(rules, generation);
-        self.order(&Order::Rules { policy, generation, members: members.collect() });
+        self.order(&Order::rules(rules, generation, members.collect()));
     }
 
     /// A container is there, or is described anew.
@@ -245,6 +244,7 @@ impl Link {
     }
 
     /// Ends the listeners of earlier agents, and gives what they had not told. To be called when this one knows everything.
+    #[must_use]
     pub fn end_others(&self) -> Vec<Heard> {
         let own = self.child.id();
         end_listeners(&self.folder, |pid| pid != own)
@@ -277,7 +277,7 @@ fn take_in(inbox: &mut Inbox, heard: &mut Vec<Heard>, ready: &mut bool) -> io::R
             Report::Ready => *ready = true,
             Report::Entered { problem: None, .. } => {}
             Report::Entered { cgroup, problem: Some(problem) } => heard.push(Heard::Uncovered(cgroup, problem)),
-            Report::Denied(denied, count) => heard.push(Heard::Denied(denied.into(), count)),
+            Report::Denied(denied, count) => heard.push(Heard::Denied(Box::new(denied.into()), count)),
             Report::Said(what) => eprintln!("{what}"),
             Report::Lost(count) => heard.push(Heard::Lost(count)),
         }

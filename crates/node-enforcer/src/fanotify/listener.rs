@@ -19,11 +19,11 @@ use nix::sys::fanotify::{FanotifyEvent, MaskFlags};
 use super::beat::{Beats, Whose};
 use super::decide::{Examined, Place, name_of, place_of};
 use super::guard;
-use super::marks::{Kind, Marks};
+use super::marks::{Kind, Marks, Mounts};
 use super::prove::Prover;
 use super::sys::{self, Seen};
 use super::tell::Teller;
-use super::wire::{Denied, Inbox, Order, Report, Tracked};
+use super::wire::{Denied, Inbox, Order, Report, Tracked, rules_of};
 use super::work::{Done, Job, Key, Workers};
 
 /// The hidden subcommand.
@@ -32,6 +32,9 @@ pub(super) const COMMAND: &str = "fanotify-listener";
 const IDLE: u16 = 100;
 /// How long an exec may wait for a comparison. What takes longer is refused for now, and remembered when it is known.
 const COMPARE: Duration = Duration::from_millis(300);
+/// Comparisons of one container that the workers have at a time, and those that are known of.
+const ASKED_MAX: usize = 2;
+const WAITING_MAX: usize = 64;
 /// Answers that are remembered; then it begins anew.
 const ANSWERS_MAX: usize = 16_384;
 
@@ -46,11 +49,19 @@ enum Answer {
 
 struct Waiting {
     events: Vec<FanotifyEvent>,
+    /// Until when they may wait; None: there are none any more.
+    until: Option<Instant>,
     /// What they are answered if it takes too long.
-    until: Option<(Instant, Answer)>,
+    late: Answer,
+    /// Whose file it is.
+    cgroup: u64,
+    /// What the workers have not been given yet.
+    job: Option<Job>,
 }
 
 struct Listener {
+    beats: Arc<Beats>,
+    beat: u64,
     marks: Marks,
     workers: Workers,
     teller: Teller,
@@ -85,6 +96,8 @@ pub fn run(folder: &Path) -> io::Result<()> {
     let next = UnixListener::bind(&place)?;
     next.set_nonblocking(true)?;
     let mut listener = Listener {
+        beats,
+        beat: 1,
         marks: Marks::new()?,
         workers: Workers::start(prover)?,
         teller: Teller::default(),
@@ -101,30 +114,34 @@ pub fn run(folder: &Path) -> io::Result<()> {
     };
     listener.teller.tell(&Report::Ready);
     sys::stay_in_memory();
-    for count in 2_u64.. {
-        beats.beat(Whose::Listener, count)?;
-        if !listener.turn()? {
-            break;
-        }
-    }
+    while listener.turn()? {}
     let _ = fs::remove_file(&place);
     listener.say_the_rest();
     Ok(())
 }
 
 impl Listener {
+    /// Says that it lives: after each thing that it has done.
+    fn lives(&mut self) -> io::Result<()> {
+        self.beat += 1;
+        self.beats.beat(Whose::Listener, self.beat)
+    }
+
     /// False: it is to end.
     fn turn(&mut self) -> io::Result<bool> {
+        self.lives()?;
         let [asked, worked, next, said] = self.wait()?;
         if asked {
             for event in self.marks.events()? {
                 self.asked(event);
+                self.lives()?;
             }
         }
         if worked {
             let done: Vec<_> = self.workers.done().collect();
             for done in done {
                 self.worked(done);
+                self.lives()?;
             }
         }
         self.give_up_waiting();
@@ -145,7 +162,7 @@ impl Listener {
     }
 
     fn wait(&self) -> io::Result<[bool; 4]> {
-        let due = self.waiting.values().filter_map(|waiting| waiting.until.as_ref()).map(|(until, _)| *until).min();
+        let due = self.waiting.values().filter_map(|waiting| waiting.until).min();
         let left = due.map(|due| due.saturating_duration_since(Instant::now()).as_millis() + 1);
         let timeout = left.and_then(|left| u16::try_from(left).ok()).unwrap_or(IDLE).min(IDLE);
         let (group, worked) = (self.marks.descriptor(), self.workers.descriptor());
@@ -176,9 +193,10 @@ impl Listener {
             return;
         }
         let seen = Seen::of(descriptor);
-        let path = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-        let (Ok(seen), Ok(path)) = (seen, path) else {
-            // Without these nothing can be said of it: as of a file whose container is not known.
+        // One that is longer than the kernel tells leads nowhere.
+        let path = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).unwrap_or_default();
+        let Ok(seen) = seen else {
+            // Nothing can be said of it: as of a file whose container is not known.
             let answer = self.of_unknown();
             return self.answer(&event, &answer);
         };
@@ -186,9 +204,8 @@ impl Listener {
         if let Some(answer) = self.answers.get(&key).cloned() {
             return self.answer(&event, &answer);
         }
-        if let Some(waiting) = self.waiting.get_mut(&key)
-            && waiting.until.is_some()
-        {
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.until.get_or_insert(Instant::now() + COMPARE);
             return waiting.events.push(event);
         }
         self.resolve(event, key);
@@ -197,17 +214,22 @@ impl Listener {
     fn resolve(&mut self, event: FanotifyEvent, key: Key) {
         let pid = u32::try_from(event.pid()).unwrap_or_default();
         let (seen, path) = &key;
-        let mount = self.marks.mount_of(pid, seen.mount);
+        let mounts = Mounts::of(pid);
+        let mount = self.marks.mount_of(&mounts, seen);
         let named = mount.as_ref().map(|mount| mount.cgroup).filter(|cgroup| *cgroup != 0);
         let on = |dev: u32| self.marked.get(&dev).copied();
         let cgroup = named.or_else(|| on(mount.as_ref()?.dev)).or_else(|| on(seen.dev));
         let Some(container) = cgroup.and_then(|cgroup| self.containers.get(&cgroup)).map(Arc::clone) else {
-            let answer = self.of_unknown();
+            // It is on some container's file system, most likely on that of who executes it.
+            let answer = match self.container_of(pid) {
+                Some(container) => self.judge(&container, seen, Class::NewBinary, Name::Unresolved, None),
+                None => self.of_unknown(),
+            };
             return self.answer(&event, &answer);
         };
         // Before it goes on: its mount namespace may be new, and what is mounted there not yet asked about.
-        let surveyed = self.marks.survey(&container, pid);
-        let mount = if surveyed.is_some() { self.marks.mount_of(pid, seen.mount) } else { mount };
+        let surveyed = self.marks.survey(&container, pid, &mounts);
+        let mount = if surveyed.is_some() { self.marks.mount_of(&mounts, seen) } else { mount };
         for problem in surveyed.into_iter().flatten() {
             let report = Report::Entered { cgroup: container.cgroup, problem: Some(problem) };
             self.teller.tell(&report);
@@ -258,12 +280,25 @@ impl Listener {
     fn examine(&mut self, event: FanotifyEvent, key: Key, container: &Arc<Tracked>, path: PathBuf) {
         let unknown = self.judge(container, &key.0, Class::ModifiedBinary, Name::Path(&name_of(&path)), None);
         let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
-        let job = file.map(|file| Job::Examine(key.clone(), Arc::clone(container), file, path));
-        if !job.is_some_and(|job| self.workers.ask(job)) {
+        let cgroup = container.cgroup;
+        let of_it = || self.waiting.values().filter(|waiting| waiting.cgroup == cgroup);
+        let (Some(file), true) = (file, of_it().count() < WAITING_MAX) else {
             return self.settle(event, key, unknown, false);
+        };
+        let job = Job { key: key.clone(), container: Arc::clone(container), file, path };
+        // One container keeps no other waiting: what is more waits here.
+        let is_turn = of_it().filter(|waiting| waiting.job.is_none()).count() < ASKED_MAX;
+        let job = if is_turn { self.workers.ask(job) } else { Some(job) };
+        let until = Some(Instant::now() + COMPARE);
+        self.waiting.insert(key, Waiting { events: vec![event], until, late: unknown, cgroup, job });
+    }
+
+    /// A job of the container's is done: the next one.
+    fn examine_next(&mut self, cgroup: u64) {
+        let of_it = self.waiting.values_mut().filter(|waiting| waiting.cgroup == cgroup && waiting.job.is_some());
+        if let Some(waiting) = of_it.min_by_key(|waiting| waiting.until) {
+            waiting.job = waiting.job.take().and_then(|job| self.workers.ask(job));
         }
-        let until = Some((Instant::now() + COMPARE, unknown));
-        self.waiting.insert(key, Waiting { events: vec![event], until });
     }
 
     fn worked(&mut self, done: Done) {
@@ -281,6 +316,7 @@ impl Listener {
                 if lasts && is_there {
                     self.remember(key, answer);
                 }
+                self.examine_next(container.cgroup);
             }
         }
     }
@@ -288,14 +324,18 @@ impl Listener {
     /// Nothing waits longer than it may.
     fn give_up_waiting(&mut self) {
         let now = Instant::now();
-        let mut late = Vec::new();
-        for waiting in self.waiting.values_mut() {
-            if let Some((_, answer)) = waiting.until.take_if(|(until, _)| *until <= now) {
-                late.extend(waiting.events.drain(..).map(|event| (event, answer.clone())));
+        let late = self.waiting.iter().filter(|(_, waiting)| waiting.until.is_some_and(|until| until <= now));
+        let late: Vec<_> = late.map(|(key, _)| key.clone()).collect();
+        for key in late {
+            let Some(mut waiting) = self.waiting.remove(&key) else { continue };
+            waiting.until = None;
+            for event in std::mem::take(&mut waiting.events) {
+                self.answer(&event, &waiting.late);
             }
-        }
-        for (event, answer) in late {
-            self.answer(&event, &answer);
+            // What the workers have is remembered when it is known.
+            if waiting.job.is_none() {
+                self.waiting.insert(key, waiting);
+            }
         }
     }
 
@@ -325,12 +365,25 @@ impl Listener {
             generation: self.generation,
             drift: drift.bits(),
             prohibited: prohibited.bits(),
-            denied: denied.bits(),
+            refusing: denied.bits(),
             class: class as u16,
             path: if let Name::Path(path) = path { path.to_vec() } else { Vec::new() },
             lower_path: lower.map(<[u8]>::to_vec),
             ..Denied::default()
         }))
+    }
+
+    /// The container that a process is in, by the path of its cgroup.
+    fn container_of(&self, pid: u32) -> Option<Arc<Tracked>> {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let is_in = |path: &str| {
+            cgroups
+                .lines()
+                .filter_map(|line| line.splitn(3, ':').nth(2)?.strip_prefix(path))
+                .any(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let of_some = self.containers.values().filter(|container| !container.path.is_empty());
+        of_some.filter(|container| is_in(&container.path)).max_by_key(|container| container.path.len()).cloned()
     }
 
     /// Only what is a container's is asked about, so it is some container's: refused where any policy prevents.
@@ -379,8 +432,8 @@ impl Listener {
     fn obey(&mut self, order: Order) {
         self.answers.clear();
         match order {
-            Order::Rules { policy, generation, members } => {
-                self.rules = policy.compile().rules;
+            Order::Rules { policy, generation, members, prevents } => {
+                self.rules = rules_of(&policy, prevents);
                 self.generation = generation;
                 let members: HashMap<_, _> = members.into_iter().collect();
                 let changed: Vec<_> = self.containers.values().cloned().collect();
@@ -419,10 +472,7 @@ impl Listener {
         if self.marked.get(&container.dev) == Some(&container.cgroup) {
             return self.admitted(&container, None);
         }
-        if !self.workers.ask(Job::Admit(Arc::clone(&container))) {
-            let problem = Some("too many containers come at once".to_owned());
-            self.teller.tell(&Report::Entered { cgroup: container.cgroup, problem });
-        }
+        self.workers.admit(container);
     }
 
     fn admitted(&mut self, container: &Arc<Tracked>, mut problem: Option<String>) {
@@ -435,7 +485,8 @@ impl Listener {
             problem = self.marks.mark_root(container).err().map(|error| error.to_string());
         }
         if let (None, Some(init)) = (&problem, container.init) {
-            problem = self.marks.survey(container, init).into_iter().flatten().next();
+            let problems = self.marks.survey(container, init, &Mounts::of(init));
+            problem = problems.filter(|problems| !problems.is_empty()).map(|problems| problems.join("; "));
         }
         self.teller.tell(&Report::Entered { cgroup: container.cgroup, problem });
     }

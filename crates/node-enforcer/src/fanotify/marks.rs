@@ -1,9 +1,10 @@
 //! One group for all containers, and what it is asked about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -41,6 +42,51 @@ pub(super) struct Mount {
     pub(super) kind: Kind,
 }
 
+/// Mounts that are looked at of one process: whoever has more waits no longer than others.
+const MOUNTS_MAX: usize = 4096;
+/// Mount namespaces of one container that are remembered; then it begins anew.
+const NAMESPACES_MAX: usize = 256;
+/// Filesystems of [`is_remote`] in one namespace that the others are compared with; beyond, none is looked at.
+const REMOTE_MAX: usize = 64;
+
+/// The mounts that a process sees.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    seen: Vec<MountEntry>,
+    /// Whether there are more than [`MOUNTS_MAX`].
+    more: bool,
+}
+
+impl Mounts {
+    /// Reads them. A process that is gone sees none.
+    pub(super) fn of(pid: u32) -> Self {
+        let Ok(mut mounts) = mounts_of(&PathBuf::from(format!("/proc/{pid}"))) else { return Self::default() };
+        Self { seen: mounts.by_ref().take(MOUNTS_MAX).collect(), more: mounts.next().is_some() }
+    }
+
+    /// Where lie filesystems that may never answer.
+    fn remote(&self) -> Vec<&[u8]> {
+        let remote = self.seen.iter().filter(|mount| is_remote(&mount.fs_type));
+        remote.map(|mount| mount.mount_point.as_os_str().as_bytes()).collect()
+    }
+}
+
+/// Whether a filesystem of this type can keep whoever asks it waiting, so that not even SIGKILL ends the wait: the types of
+/// [`crate::agent::REMOTE`].
+fn is_remote(fs_type: &str) -> bool {
+    ["fuse", "nfs"].iter().any(|begin| fs_type.starts_with(begin))
+        || ["cifs", "smb3", "9p", "ceph", "afs"].contains(&fs_type)
+}
+
+/// Whether a place is one of these or below it.
+fn is_behind(place: &Path, remote: &[&[u8]]) -> bool {
+    let place = place.as_os_str().as_bytes();
+    let is_below = |point: &&[u8]| {
+        place.strip_prefix(*point).is_some_and(|rest| *point == b"/" || matches!(rest.first(), None | Some(b'/')))
+    };
+    remote.len() > REMOTE_MAX || remote.iter().any(is_below)
+}
+
 /// The group, with its marks.
 #[derive(Debug)]
 pub(super) struct Marks {
@@ -50,6 +96,8 @@ pub(super) struct Marks {
     mounts: HashMap<u64, Mount>,
     /// Mount namespaces that were looked through, by container.
     namespaces: HashMap<u64, Vec<u64>>,
+    /// What is not covered is told once.
+    told: HashSet<(u64, String)>,
     host: u64,
 }
 
@@ -70,10 +118,13 @@ impl Marks {
             | InitFlags::FAN_NONBLOCK
             | InitFlags::FAN_UNLIMITED_QUEUE
             | InitFlags::FAN_UNLIMITED_MARKS;
-        let opened = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC;
+        // Without O_NONBLOCK the kernel waits here for whoever has a lease on the file (fcntl(2), F_SETLEASE), as the workload may: it
+        // refuses that execution now.
+        let opened =
+            EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC | EventFFlags::O_NONBLOCK;
         let group = Fanotify::init(flags, opened)?;
         let host = host_root_and_namespace().map_err(io::Error::other)?.1.into();
-        Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), host })
+        Ok(Self { group, mounts: HashMap::new(), namespaces: HashMap::new(), told: HashSet::new(), host })
     }
 
     /// What became of the group is seen here.
@@ -88,8 +139,9 @@ impl Marks {
     pub(super) fn events(&self) -> io::Result<Vec<FanotifyEvent>> {
         match self.group.read_events() {
             Ok(events) => Ok(events),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(error @ (Errno::EBADF | Errno::EFAULT | Errno::EINVAL)) => Err(error.into()),
+            // Nothing is there, or one whose file cannot be opened, which the kernel has refused by itself.
+            Err(_) => Ok(Vec::new()),
         }
     }
 
@@ -141,29 +193,43 @@ impl Marks {
     }
 
     /// Looks through the mount namespace that `pid` is in, once, if it is one of the container's: where the root is the container's. Marks
-    /// what else is mounted there, gives the declared volumes that could not be marked. None: there was nothing to do.
-    pub(super) fn survey(&mut self, container: &Tracked, pid: u32) -> Option<Vec<String>> {
+    /// what else is mounted there, gives what could not be marked and matters. None: there was nothing to do.
+    pub(super) fn survey(&mut self, container: &Tracked, pid: u32, mounts: &Mounts) -> Option<Vec<String>> {
         let namespace = namespace_of(&format!("/proc/{pid}/ns/mnt")).ok()?;
         let surveyed = self.namespaces.entry(container.cgroup).or_default();
         if namespace == self.host || surveyed.contains(&namespace) {
             return None;
         }
-        let process = PathBuf::from(format!("/proc/{pid}"));
-        let mounts: Vec<MountEntry> = mounts_of(&process).ok()?.collect();
         // Who has another root does not see all of it.
         let is_root = |mount: &MountEntry| mount.dev == container.dev && mount.root == Path::new("/");
-        if !mounts.iter().any(|mount| mount.mount_point == Path::new("/") && is_root(mount)) {
+        if !mounts.seen.iter().any(|mount| mount.mount_point == Path::new("/") && is_root(mount)) {
             return None;
         }
+        if surveyed.len() >= NAMESPACES_MAX {
+            surveyed.clear();
+            self.mounts.retain(|_, mount| mount.cgroup != container.cgroup);
+        }
         surveyed.push(namespace);
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, nix::sys::stat::Mode::empty()).ok()?;
+        let remote = mounts.remote();
         let mut problems = Vec::new();
-        for mount in mounts {
-            let marked =
-                if mount.dev == container.dev { Ok(Kind::Root) } else { self.mark_mount(container, &process, &mount) };
+        if mounts.more {
+            problems.push(format!("of more than {MOUNTS_MAX} mounts the others are not looked at"));
+        }
+        for mount in &mounts.seen {
+            let marked = if mount.dev == container.dev {
+                Ok(Kind::Root)
+            } else if is_behind(&mount.mount_point, &remote) {
+                // Without asking it anything.
+                Err(io::Error::other("it lies on, or below, a FUSE or network file system, which may not answer"))
+            } else {
+                self.mark_mount(container, &root, mount)
+            };
             match marked {
                 Ok(kind) => {
-                    let MountEntry { id, dev, root, .. } = mount;
-                    self.mounts.insert(id, Mount { cgroup: container.cgroup, dev, subtree: root, kind });
+                    let MountEntry { id, dev, ref root, .. } = *mount;
+                    self.mounts.insert(id, Mount { cgroup: container.cgroup, dev, subtree: root.clone(), kind });
                 }
                 Err(error) if container.volumes.iter().any(|volume| Path::new(&volume.0) == mount.mount_point) => {
                     problems.push(format!("{}: {error}", mount.mount_point.display()));
@@ -172,6 +238,7 @@ impl Marks {
                 Err(_) => {}
             }
         }
+        problems.retain(|problem| self.told.insert((container.cgroup, problem.clone())));
         Some(problems)
     }
 
@@ -180,13 +247,11 @@ impl Marks {
         self.namespaces.remove(&cgroup);
     }
 
-    fn mark_mount(&self, container: &Tracked, process: &Path, mount: &MountEntry) -> io::Result<Kind> {
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let root = nix::fcntl::open(&process.join("root"), flags, nix::sys::stat::Mode::empty())?;
-        let how = OpenHow::new().flags(flags).resolve(
+    fn mark_mount(&self, container: &Tracked, root: &OwnedFd, mount: &MountEntry) -> io::Result<Kind> {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         );
-        let place = File::from(openat2(&root, &mount.mount_point, how)?);
+        let place = File::from(openat2(root, &mount.mount_point, how)?);
         let seen = Seen::of(&place)?;
         if seen.mount != mount.id {
             return Err(io::Error::other("something else is mounted over it"));
@@ -198,15 +263,16 @@ impl Marks {
 
     /// The mount that a file was opened on: as the process sees it now, or, where it does not (a chroot), as it was when its namespace was
     /// looked through.
-    pub(super) fn mount_of(&self, pid: u32, id: u64) -> Option<Mount> {
-        let remembered = self.mounts.get(&id);
-        let process = PathBuf::from(format!("/proc/{pid}"));
-        let now = mounts_of(&process).ok().and_then(|mut mounts| mounts.find(|mount| mount.id == id));
-        let Some(now) = now else { return remembered.cloned() };
+    pub(super) fn mount_of(&self, mounts: &Mounts, file: &Seen) -> Option<Mount> {
+        let remembered = self.mounts.get(&file.mount);
+        let Some(now) = mounts.seen.iter().find(|mount| mount.id == file.mount) else {
+            // A number that is used again, as for a mount that nobody sees, is another superblock's.
+            return remembered.filter(|mount| mount.dev == file.dev).cloned();
+        };
         match remembered {
             Some(mount) if (mount.dev, &mount.subtree) == (now.dev, &now.root) => Some(mount.clone()),
             // Not ours: the superblock says whose it is.
-            _ => Some(Mount { cgroup: 0, dev: now.dev, subtree: now.root, kind: Kind::Root }),
+            _ => Some(Mount { cgroup: 0, dev: now.dev, subtree: now.root.clone(), kind: Kind::Root }),
         }
     }
 
@@ -214,10 +280,29 @@ impl Marks {
     pub(super) fn forget(&mut self, cgroup: u64) {
         self.mounts.retain(|_, mount| mount.cgroup != cgroup);
         self.namespaces.remove(&cgroup);
+        self.told.retain(|(of, _)| *of != cgroup);
     }
 }
 
 fn namespace_of(path: &str) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     Ok(fs::metadata(path)?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_a_remote_filesystem_is_never_asked() {
+        for (fs_type, remote) in
+            [("fuse.sshfs", true), ("fuseblk", true), ("nfs4", true), ("9p", true), ("ext4", false)]
+        {
+            assert_eq!(is_remote(fs_type), remote, "{fs_type}");
+        }
+        let behind = |place: &str, remote: &[&[u8]]| is_behind(Path::new(place), remote);
+        assert!(behind("/data", &[b"/other", b"/data"]) && behind("/data/x", &[b"/data"]) && behind("/x", &[b"/"]));
+        assert!(!behind("/database", &[b"/data"]) && !behind("/", &[b"/data"]) && !behind("/x", &[]));
+        assert!(behind("/x", &[b"/y"; REMOTE_MAX + 1]));
+    }
 }

@@ -1,5 +1,6 @@
 //! Which file of the image a copied-up file was made from, as overlayfs has written it down
-//! (fs/overlayfs/overlayfs.h, `struct ovl_fb`; the workload cannot write these attributes through the overlay).
+//! (fs/overlayfs/overlayfs.h, `struct ovl_fb`). The workload cannot write the attributes of its own overlay's kind through it, but those of
+//! the other: `user.overlay.*` on a mount without `userxattr` is anybody's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,8 +13,9 @@ use nix::libc;
 use super::sys;
 use crate::agent::find_by_number;
 
-/// Of a mount by root, and of one in a user namespace.
-const PREFIXES: [&str; 2] = ["trusted.overlay.", "user.overlay."];
+const TRUSTED: &str = "trusted.overlay.origin";
+/// Of a mount with `userxattr`.
+const USER: &str = "user.overlay.origin";
 /// `OVL_FH_MAGIC`, and where the kind and the handle's bytes are: version, magic, length, flags, kind, uuid of 16 bytes.
 const MAGIC: u8 = 0xfb;
 const KIND: usize = 4;
@@ -21,16 +23,12 @@ const HANDLE: usize = 21;
 /// Entries of the image's layers that are looked through for one file whose path the kernel does not tell.
 const ENTRIES_MAX: usize = 500_000;
 
-fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
+fn attribute(file: &File, user_xattrs: bool) -> io::Result<Option<Vec<u8>>> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    for prefix in PREFIXES {
-        match xattr::get_deref(&path, format!("{prefix}{name}")) {
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            other => return other,
-        }
+    match xattr::get_deref(path, if user_xattrs { USER } else { TRUSTED }) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        other => other,
     }
-    Ok(None)
 }
 
 /// The path of the image's file, in one of the layers. None: overlayfs knows of none.
@@ -38,8 +36,8 @@ fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// When it knows of one that cannot be found: its layer's filesystem is another one now, the handle is not understood, or this process may
 /// not ask by it (`CAP_DAC_READ_SEARCH`).
-pub(super) fn of(file: &File, layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-    let Some(origin) = attribute(file, "origin")?.filter(|value| !value.is_empty()) else { return Ok(None) };
+pub(super) fn of(file: &File, layers: &[PathBuf], user_xattrs: bool) -> io::Result<Option<PathBuf>> {
+    let Some(origin) = attribute(file, user_xattrs)?.filter(|value| !value.is_empty()) else { return Ok(None) };
     let (kind, bytes) = parse(&origin).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     for layer in layers {
         let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(layer)?;
@@ -79,6 +77,18 @@ fn path_of(found: &File, layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::scratch::Scratch;
+
+    #[test]
+    fn what_anybody_can_write_is_not_believed() {
+        let scratch = Scratch::new();
+        scratch.write("layer/tool", "x");
+        scratch.write("upper", "x");
+        let (layers, upper) = ([scratch.at("layer")], File::open(scratch.at("upper")).unwrap());
+        xattr::set(scratch.at("upper"), USER, &[0, MAGIC, 0]).unwrap();
+        assert_eq!(of(&upper, &layers, false).unwrap(), None, "its own overlay has written nothing");
+        assert!(of(&upper, &layers, true).is_err(), "it is not read where it counts");
+    }
 
     #[test]
     fn a_handle_is_what_follows_the_uuid() {

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
 use nix::errno::Errno;
 use nix::libc;
+use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 /// What the system says of an open file, in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,16 +73,12 @@ fn nanoseconds(number: i64) -> u32 {
     u32::try_from(number).unwrap_or_default()
 }
 
-/// A descriptor of this process (`pidfd_open(2)`), for [`kill`].
+/// A descriptor of this process, for [`kill`].
 ///
 /// # Errors
 /// The system's.
 pub(super) fn own_pidfd() -> io::Result<OwnedFd> {
-    // SAFETY: it takes two numbers and gives a descriptor.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
-    let descriptor = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made it, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
 }
 
 /// SIGKILL to the process of a pidfd, and to no other that has got its number since.
@@ -89,10 +86,7 @@ pub(super) fn own_pidfd() -> io::Result<OwnedFd> {
 /// # Errors
 /// The system's.
 pub(super) fn kill(pidfd: impl AsFd) -> io::Result<()> {
-    let (descriptor, no_info) = (pidfd.as_fd().as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-    // SAFETY: without information the kernel reads no memory.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, libc::SIGKILL, no_info, 0) };
-    Errno::result(result).map(drop).map_err(io::Error::from)
+    Ok(pidfd_send_signal(pidfd, Signal::KILL)?)
 }
 
 /// Runs a BPF program of type `raw_tp` on these words; gives what it returns.
@@ -116,19 +110,20 @@ pub(super) fn run_program(program: impl AsFd, words: &[u64; 4]) -> io::Result<u3
 struct Handle {
     bytes: u32,
     kind: i32,
-    handle: [u8; libc::MAX_HANDLE_SZ as usize],
+    opaque: [u8; libc::MAX_HANDLE_SZ as usize],
 }
+
+const _: () = assert!(size_of::<Handle>() == 8 + libc::MAX_HANDLE_SZ as usize);
 
 /// Opens a file by its handle, without reading it (`open_by_handle_at(2)`); `mount` is anything on its filesystem.
 ///
 /// # Errors
 /// The system's: `ESTALE` where it is gone, or of another filesystem.
 pub(super) fn open_by_handle(mount: &File, kind: u8, bytes: &[u8]) -> io::Result<File> {
-    let mut handle = Handle { bytes: 0, kind: kind.into(), handle: [0; libc::MAX_HANDLE_SZ as usize] };
-    let room = handle.handle.get_mut(..bytes.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut handle = Handle { bytes: 0, kind: kind.into(), opaque: [0; libc::MAX_HANDLE_SZ as usize] };
+    let room = handle.opaque.get_mut(..bytes.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     room.copy_from_slice(bytes);
     handle.bytes = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    debug_assert_eq!(size_of::<Handle>(), 8 + libc::MAX_HANDLE_SZ as usize);
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: `handle` begins as `struct file_handle` does, and has as many bytes after it as it says.
     let result = unsafe {

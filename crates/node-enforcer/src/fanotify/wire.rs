@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use mooring_policy::NodePolicy;
+use mooring_policy::{NodePolicy, RuleSet, SlotMask};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub(super) enum Order {
         generation: u64,
         /// The slots of each container, by its cgroup's id.
         members: Vec<(u64, u64)>,
+        /// The slots that prevent: a switch of the agent may hold back what the policies say.
+        prevents: u64,
     },
     /// A container is new, or is described anew.
     Enter(Tracked),
@@ -34,6 +36,21 @@ pub(super) enum Order {
     EndWithAgent,
     /// Let everything go, and end.
     End,
+}
+
+impl Order {
+    /// These rules, as they are in force.
+    pub(super) fn rules(rules: &RuleSet, generation: u64, members: Vec<(u64, u64)>) -> Self {
+        let policy = NodePolicy::of(rules, generation);
+        Self::Rules { policy, generation, members, prevents: rules.prevents().bits() }
+    }
+}
+
+/// The rules of [`Order::Rules`].
+pub(super) fn rules_of(policy: &NodePolicy, prevents: u64) -> RuleSet {
+    let mut rules = policy.compile().rules;
+    rules.prevent_only(SlotMask::from_bits(prevents));
+    rules
 }
 
 /// From the listener.
@@ -61,6 +78,8 @@ pub(super) enum Report {
 pub(super) struct Tracked {
     /// Its cgroup's id: its name.
     pub(super) cgroup: u64,
+    /// That cgroup's path below the hierarchy's mount.
+    pub(super) path: String,
     /// The slots of its policies.
     pub(super) member: u64,
     /// Its first process, where that is known.
@@ -77,6 +96,8 @@ pub(super) struct Tracked {
     pub(super) upper: Option<PathBuf>,
     /// The layers below, uppermost first.
     pub(super) lower: Vec<PathBuf>,
+    /// See [`crate::containers::Root::user_xattrs`].
+    pub(super) user_xattrs: bool,
     /// Declared mounts: where, and the superblock and the inode of their roots.
     pub(super) volumes: Vec<(String, u32, u64)>,
 }
@@ -91,6 +112,7 @@ impl Tracked {
         };
         Self {
             cgroup: container.cgroup_id,
+            path: container.cgroup.clone(),
             member,
             init: container.init_pid,
             root: root.path.clone(),
@@ -99,6 +121,7 @@ impl Tracked {
             overlay: root.overlay,
             upper: root.upper_dir.clone(),
             lower: root.lower_dirs.clone(),
+            user_xattrs: root.user_xattrs,
             volumes: container.volumes.iter().filter_map(volume).collect(),
         }
     }
@@ -113,7 +136,7 @@ pub(super) struct Denied {
     pub(super) generation: u64,
     pub(super) drift: u64,
     pub(super) prohibited: u64,
-    pub(super) denied: u64,
+    pub(super) refusing: u64,
     pub(super) class: u16,
     pub(super) path: Vec<u8>,
     pub(super) lower_path: Option<Vec<u8>>,
@@ -127,7 +150,7 @@ pub(super) struct Denied {
 impl From<Denied> for Record {
     fn from(denied: Denied) -> Self {
         Self {
-            denied: Some(denied.denied),
+            denied: Some(denied.refusing),
             aggregated: false,
             pid: denied.pid,
             uid: denied.uid,
@@ -256,6 +279,9 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mooring_crd::policy_from_value;
+    use mooring_policy::{Class, NodeDefaults, Switches, Use, compile};
+    use serde_json::json;
 
     /// Takes a byte at a time, and breaks after so many.
     struct Slow(Vec<u8>, usize);
@@ -269,6 +295,24 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn rules_arrive_as_they_are_in_force_whatever_the_policies_say() {
+        let policy = json!({"apiVersion": mooring_crd::API_VERSION, "kind": mooring_crd::POLICY_KIND,
+            "metadata": {"name": "p"}, "spec": {"actions": {"prevent": true}}});
+        let rules = compile(&[policy_from_value(policy).unwrap()], NodeDefaults::default()).rules;
+        let [none, all] = [Switches::default(), Switches { ignore_actions: true, ..Switches::default() }];
+        let volumes = Switches { deny_execution_from_volumes: true, ..Switches::default() };
+        for switches in [none, all, volumes] {
+            let rules = switches.apply(rules.clone());
+            let bytes = encode(&Order::rules(&rules, 3, Vec::new())).unwrap();
+            let Some(Order::Rules { policy, prevents, .. }) = Inbox::of(bytes).take().unwrap() else { panic!() };
+            let arrived = rules_of(&policy, prevents);
+            assert_eq!(arrived.prevents(), rules.prevents(), "{switches:?}");
+            let of_volumes = |rules: &RuleSet| rules.detects(Use::Execute, Class::VolumeBinary);
+            assert_eq!(of_volumes(&arrived), of_volumes(&rules), "{switches:?}");
         }
     }
 

@@ -19,18 +19,23 @@ use crate::agent::REMOTE;
 
 /// One that hangs leaves another.
 const THREADS: usize = 2;
-/// What waits; more is refused at once.
+/// What waits; more waits for the listener.
 const WAITING_MAX: usize = 1024;
 
 /// An opened file: what the system says of it, and the path that the kernel gives.
 pub(super) type Key = (Seen, PathBuf);
 
-/// What is to be done.
-pub(super) enum Job {
-    /// Whether a container's layers can be looked at without waiting for another machine.
-    Admit(Arc<Tracked>),
-    /// Compare a file of its upper folder, with this path; open as the overlay has it.
-    Examine(Key, Arc<Tracked>, File, PathBuf),
+/// A file of a container's upper folder is to be compared.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Which.
+    pub(super) key: Key,
+    /// Whose.
+    pub(super) container: Arc<Tracked>,
+    /// Open as the overlay has it.
+    pub(super) file: File,
+    /// Its path in the upper folder.
+    pub(super) path: PathBuf,
 }
 
 /// What was done.
@@ -44,6 +49,8 @@ pub(super) enum Done {
 /// The threads.
 pub(super) struct Workers {
     jobs: SyncSender<Job>,
+    /// As many as there are containers at most.
+    admissions: Sender<Arc<Tracked>>,
     done: Receiver<Done>,
     wake: Arc<EventFd>,
 }
@@ -58,19 +65,42 @@ impl Workers {
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let (sender, done) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
+        let (admissions, coming) = channel();
+        let coming = Arc::new(Mutex::new(coming));
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         for _ in 0..THREADS {
             let (waiting, sender, wake) = (Arc::clone(&waiting), sender.clone(), Arc::clone(&wake));
             let prover = Arc::clone(&prover);
             let thread = thread::Builder::new().name("examine".to_owned()).stack_size(256 << 10);
-            thread.spawn(move || work(&prover, &waiting, &sender, &wake))?;
+            let (then, end) = (sender.clone(), Arc::clone(&wake));
+            thread.spawn(move || {
+                work(&waiting, &sender, &wake, |Job { key, container, file, path }| {
+                    let examined = examine(&prover, &container, &key.0, &file, &path);
+                    Done::Examined(key, container, path, examined)
+                });
+            })?;
+            // Whoever has much to compare does not keep a new container waiting.
+            let coming = Arc::clone(&coming);
+            let thread = thread::Builder::new().name("admit".to_owned()).stack_size(64 << 10);
+            thread.spawn(move || {
+                work(&coming, &then, &end, |container| {
+                    let problem = obstacle(&container);
+                    Done::Admitted(container, problem)
+                });
+            })?;
         }
-        Ok(Self { jobs, done, wake })
+        Ok(Self { jobs, admissions, done, wake })
     }
 
-    /// False: too much waits already.
-    pub(super) fn ask(&self, job: Job) -> bool {
-        !matches!(self.jobs.try_send(job), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
+    /// Gives it back where too much waits already.
+    pub(super) fn ask(&self, job: Job) -> Option<Job> {
+        self.jobs.try_send(job).err().map(|(TrySendError::Full(job) | TrySendError::Disconnected(job))| job)
+    }
+
+    /// Has it looked at whether a container's layers can be asked without waiting for another machine.
+    pub(super) fn admit(&self, container: Arc<Tracked>) {
+        // Whoever takes them ends with this process only.
+        let _ = self.admissions.send(container);
     }
 
     /// Readable when something was done.
@@ -85,21 +115,11 @@ impl Workers {
     }
 }
 
-fn work(prover: &Prover, jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, wake: &EventFd) {
+fn work<T>(jobs: &Mutex<Receiver<T>>, done: &Sender<Done>, wake: &EventFd, body: impl Fn(T) -> Done) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let result = match job {
-            Err(_) => return,
-            Ok(Job::Admit(container)) => {
-                let problem = obstacle(&container);
-                Done::Admitted(container, problem)
-            }
-            Ok(Job::Examine(key, container, file, path)) => {
-                let examined = examine(prover, &container, &key.0, &file, &path);
-                Done::Examined(key, container, path, examined)
-            }
-        };
-        if done.send(result).is_err() {
+        let Ok(job) = job else { return };
+        if done.send(body(job)).is_err() {
             return;
         }
         let _ = wake.write(1);

@@ -129,7 +129,7 @@ fn another_backend(context: &Context) -> Result<()> {
     }
     with_oracle(context, "survival-backend", |binary, folder, enforcer| {
         let mut before = enforcer;
-        for backend in ["FmodRet", "Kill", "FmodRet", "BpfLsm", "Kill", "BpfLsm"] {
+        for backend in ["FmodRet", "BpfLsm", "Kill", "Fanotify", "BpfLsm", "Fanotify", "Kill", "BpfLsm"] {
             let next = Enforcer::start_with(binary, folder, &["--backend", backend])?;
             next.wait_for_log(0, &format!("enforcing: backend={backend}"), Duration::ZERO)?;
             before.wait_for_log(0, "ending: another enforcer has taken over", Duration::from_secs(5))?;

@@ -28,7 +28,15 @@ pub(crate) fn container(id: &str) -> Container {
         cgroup: "/x".to_owned(),
         cgroup_id: 1,
         init_pid: None,
-        root: Root { path: "/r".into(), dev: 1, ino: 1, overlay: true, upper_dir: None, lower_dirs: Vec::new() },
+        root: Root {
+            path: "/r".into(),
+            dev: 1,
+            ino: 1,
+            overlay: true,
+            upper_dir: None,
+            lower_dirs: Vec::new(),
+            user_xattrs: false,
+        },
         volumes: ["/data", "/data/in", "/database"]
             .map(|destination| Volume {
                 destination: destination.to_owned(),
