@@ -174,7 +174,8 @@ impl Reporter {
     /// Adds what became of violations.
     pub(super) fn add_to(&self, facts: &mut Facts) {
         facts.add_violations(&self.violations);
-        facts.lost = self.left_out.kernel.lost_reports + self.left_out.elsewhere + self.left_out.without_container;
+        let lost = self.left_out.kernel.lost_reports.saturating_add(self.left_out.elsewhere);
+        facts.lost = lost.saturating_add(self.left_out.without_container);
         facts.suppressed = self.left_out.suppressed;
     }
 
