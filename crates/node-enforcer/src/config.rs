@@ -225,6 +225,10 @@ impl ConfigFile {
         let file = File::from(openat(&self.folder, &self.name, flags, Mode::empty())?);
         let mut text = String::new();
         file.take(FILE_MAX + 1).read_to_string(&mut text)?;
+        // Who writes it in place has emptied it first; "nothing is held back" is {}.
+        if text.is_empty() {
+            return Err(io::Error::other("it is empty"));
+        }
         if text.len() as u64 > FILE_MAX {
             return Err(io::Error::other(format!("it is longer than {FILE_MAX} bytes")));
         }
@@ -378,5 +382,22 @@ mod tests {
         let missing = file.changed().unwrap().unwrap_err().to_string();
         assert!(missing.contains("config.yaml: cannot be read"), "{missing}");
         assert!(file.changed().is_none(), "said once");
+    }
+
+    #[test]
+    fn an_empty_file_is_one_that_is_being_written() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("config.yaml");
+        fs::write(&path, "").unwrap();
+        assert!(Configured::begin(&path).unwrap_err().to_string().contains("it is empty"));
+        assert!(Configured::begin_whatever(&path).in_force.switches.ignore_container_actions);
+        fs::write(&path, "ignoreContainerActions: true").unwrap();
+        let mut configured = Configured::begin(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!configured.turn() && configured.in_force.switches.ignore_container_actions);
+        assert!(configured.refused.as_ref().is_some_and(|said| said.contains("it is empty")));
+        fs::write(&path, "{}").unwrap();
+        assert!(configured.turn() && configured.refused.is_none());
+        assert_eq!(configured.in_force, Configuration::default());
     }
 }

@@ -133,9 +133,9 @@ enum Command {
         #[arg(long, default_value_t = 120, value_name = "SECONDS")]
         seconds: u64,
     },
-    /// Takes every program and table down: nothing is enforced any more.
+    /// Takes every program and table down, and ends every pause: nothing is enforced any more.
     Release {
-        /// As for `run`.
+        /// As for `run`: the host's path, in a container, too.
         #[arg(long, default_value = DEFAULT_PIN_DIR)]
         pin_dir: PathBuf,
     },
@@ -200,12 +200,18 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Canary { target, seconds } => println!("{}", canary::sing(&target, Duration::from_secs(seconds))?),
         Command::Release { pin_dir } => {
+            // Cgroups, runtimes' state and the listeners' folder are the host's, as the pins are.
+            cluster::host::enter()?;
+            if !pin_dir.exists() {
+                eprintln!("{}: nothing is pinned there on the host", pin_dir.display());
+            }
             // First: an agent that is in force would start another listener.
             let released = Pins::release(&pin_dir);
             fanotify::release(&pin_dir);
-            released?;
             // Nobody would end their pauses.
-            response::resume_all()?;
+            let resumed = response::resume_all();
+            released?;
+            resumed?;
         }
         Command::SelfTest { backend, pin_dir } => {
             set_pdeathsig(Signal::SIGKILL).context("self-test")?;

@@ -78,11 +78,17 @@ impl Surroundings {
 
     /// Of the policies that apply to a container those that are for it, and not only may be: what is done to a container cannot be taken back.
     #[must_use]
-    pub fn certain(&self, rules: &RuleSet, member: SlotMask) -> SlotMask {
+    pub fn certain(&self, rules: &RuleSet, container: &Container, member: SlotMask) -> SlotMask {
+        let pod_is_known = match self.pod {
+            PodLabels::OfRuntime => container.labels_known,
+            PodLabels::Unknown | PodLabels::Overlong => false,
+            PodLabels::Known { .. } => true,
+        };
         let guessed = rules.policies().iter().filter(|policy| {
             let scope = &policy.spec.scope;
             (self.namespace.is_none() && scope.namespace_selector.is_some())
-                || (self.pod == PodLabels::Unknown && scope.pod_selector.is_some())
+                || (!pod_is_known && scope.pod_selector.is_some())
+                || (container.image.is_none() && !scope.images.is_empty())
         });
         let guessed: SlotMask = guessed.map(|policy| policy.slot).collect();
         member & !guessed
@@ -120,6 +126,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::report::tests::container;
 
     #[test]
     fn what_is_only_guessed_is_not_certain() {
@@ -130,18 +137,28 @@ mod tests {
             policy("a", json!({})),
             policy("b", json!({"podSelector": {"matchLabels": {"app": "x"}}})),
             policy("c", json!({"namespaceSelector": {"matchLabels": {"team": "x"}}})),
+            policy("d", json!({"images": ["registry.example.com/*"]})),
         ];
         let rules = compile(&policies, NodeDefaults::default()).rules;
-        let all = SlotMask::from_bits(0b111);
+        let all = SlotMask::from_bits(0b1111);
         let around = |namespace: Option<Labels>, pod| Surroundings { namespace, pod, node: None };
         let known = || PodLabels::Known { now: Labels::new(), first: None };
-        for (around, certain) in [
-            (around(Some(Labels::new()), known()), 0b111),
-            (around(Some(Labels::new()), PodLabels::Unknown), 0b101),
-            (around(None, known()), 0b011),
-            (around(None, PodLabels::Overlong), 0b011),
+        let of = |labels_known, image: Option<&str>| Container {
+            labels_known,
+            image: image.map(str::to_owned),
+            ..container("c")
+        };
+        let described = of(true, Some("registry.example.com/a"));
+        for (around, container, certain) in [
+            (around(Some(Labels::new()), known()), &described, 0b1111),
+            (around(Some(Labels::new()), PodLabels::Unknown), &described, 0b1101),
+            (around(None, known()), &described, 0b1011),
+            (around(None, PodLabels::Overlong), &described, 0b1001),
+            (around(Some(Labels::new()), PodLabels::OfRuntime), &described, 0b1111),
+            (around(Some(Labels::new()), PodLabels::OfRuntime), &of(false, Some("a")), 0b1101),
+            (around(Some(Labels::new()), known()), &of(true, None), 0b0111),
         ] {
-            assert_eq!(around.certain(&rules, all).bits(), certain, "{around:?}");
+            assert_eq!(around.certain(&rules, container, all).bits(), certain, "{around:?} {container:?}");
         }
     }
 }

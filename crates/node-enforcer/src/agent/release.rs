@@ -12,9 +12,19 @@ use super::source::Source;
 use super::start::wait_for_source;
 use crate::fanotify;
 use crate::kernel::pins::Pins;
+use crate::response;
 
 /// How often what could not be taken down is tried again, in milliseconds.
 const AGAIN: u16 = 1000;
+
+/// Programs and tables, the listeners, and pauses, which nobody would end.
+fn take_down(pin_dir: &Path) -> Result<(), String> {
+    // First: an agent that is in force would start another listener.
+    let released = Pins::release(pin_dir).map_err(|error| error.to_string());
+    fanotify::release(pin_dir);
+    let resumed = response::resume_all().map_err(|error| error.to_string());
+    released.and(resumed)
+}
 
 /// Takes everything down, says so, and enforces nothing until a signal or until the source no longer asks for that: then the
 /// agent is to be started anew.
@@ -29,10 +39,7 @@ pub(super) fn stay_released(
 ) -> Result<(), AgentError> {
     let mut told = None;
     loop {
-        let left = if told == Some(None) { None } else { Pins::release(pin_dir).err().map(|error| error.to_string()) };
-        if told != Some(None) {
-            fanotify::release(pin_dir);
-        }
+        let left = if told == Some(None) { None } else { take_down(pin_dir).err() };
         if told.as_ref() != Some(&left) {
             let problem =
                 left.as_ref().map(|left| format!("not all could be taken down, which is tried again: {left}"));

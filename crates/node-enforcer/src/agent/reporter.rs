@@ -174,7 +174,8 @@ impl Reporter {
     /// Adds what became of violations.
     pub(super) fn add_to(&self, facts: &mut Facts) {
         facts.add_violations(&self.violations);
-        facts.lost = self.left_out.kernel.lost_reports + self.left_out.elsewhere + self.left_out.without_container;
+        let lost = self.left_out.kernel.lost_reports.saturating_add(self.left_out.elsewhere);
+        facts.lost = lost.saturating_add(self.left_out.without_container);
         facts.suppressed = self.left_out.suppressed;
     }
 
@@ -247,23 +248,17 @@ impl Reporter {
             }
             return;
         };
-        let rules = self
-            .generations
-            .iter()
-            .find(|(generation, _)| *generation == key.generation)
-            .or(self.generations.back())
-            .map(|(_, rules)| Arc::clone(rules));
-        let Some(rules) = rules else { return };
+        let Some(newest) = self.generations.back().map(|(_, rules)| Arc::clone(rules)) else { return };
+        let rules = judged_by(&self.generations, key.generation).map_or_else(|| Arc::clone(&newest), Arc::clone);
         let mut record = counted.record;
         // A lost one does not say.
         record.killed |= record.denied.is_none() && self.kills;
         let Some(mut violation) = violation_of(&known.container, record, counted.count, &rules) else { return };
         let violating = violation.judgement().violating;
         // First: each moment that it is told sooner is one that the container has longer.
-        // Of earlier rules the slots may be others.
-        let is_newest = self.generations.back().is_some_and(|(newest, _)| *newest == key.generation);
-        let asked = rules.response(if is_newest { violating & known.certain } else { violating });
-        let possible = rules.response(violating).action;
+        let violated = in_newest(&self.generations, key.generation, violating);
+        let asked = newest.response(violated & known.certain);
+        let possible = newest.response(violated).action;
         let answer = self.responder.violated(&known.container, asked, since_start());
         violation.answer = answer.or_else(|| (possible != ContainerAction::None).then(|| Answer::not_yet(possible)));
         for policy in violating.slots().filter_map(|slot| rules.policy(slot)) {
@@ -275,6 +270,21 @@ impl Reporter {
         self.sink.take(events);
         self.tell_outcomes();
     }
+}
+
+fn judged_by(generations: &VecDeque<(u64, Arc<RuleSet>)>, generation: u64) -> Option<&Arc<RuleSet>> {
+    generations.iter().find(|(known, _)| *known == generation).map(|(_, rules)| rules)
+}
+
+/// The slots that violated policies have in the newest rules, from those that they had in the rules of `generation`. None of rules that are
+/// not known: their slots may have been any policies'.
+fn in_newest(generations: &VecDeque<(u64, Arc<RuleSet>)>, generation: u64, violating: SlotMask) -> SlotMask {
+    let (Some(then), Some((_, now))) = (judged_by(generations, generation), generations.back()) else {
+        return SlotMask::default();
+    };
+    let policies = violating.slots().filter_map(|slot| then.policy(slot));
+    let names: BTreeSet<&str> = policies.map(|policy| policy.name.as_str()).collect();
+    now.policies().iter().filter(|policy| names.contains(policy.name.as_str())).map(|policy| policy.slot).collect()
 }
 
 /// Each thing that was not done, with what, why and which switch; as often as its event is told anew.
@@ -321,4 +331,33 @@ pub fn violation_of(container: &Arc<Container>, record: Record, count: u64, rule
         argv: record.arguments,
         answer: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_crd::ContainerDriftPolicy;
+    use mooring_policy::{NodeDefaults, compile};
+    use serde_json::json;
+
+    use super::*;
+
+    fn rules(names: &[&str]) -> RuleSet {
+        let policy = |name: &&str| ContainerDriftPolicy::new(name, serde_json::from_value(json!({})).unwrap());
+        compile(&names.iter().map(policy).collect::<Vec<_>>(), NodeDefaults::default()).rules
+    }
+
+    fn names(rules: &RuleSet, slots: SlotMask) -> Vec<&str> {
+        slots.slots().filter_map(|slot| rules.policy(slot)).map(|policy| policy.name.as_str()).collect()
+    }
+
+    #[test]
+    fn nothing_is_done_for_a_policy_that_took_anothers_slot() {
+        let (then, now) = (rules(&["a", "b", "c"]), rules(&["b", "c", "d"]));
+        let generations = VecDeque::from([(7, Arc::new(then.clone())), (8, Arc::new(now.clone()))]);
+        let violated = SlotMask::from_bits(0b011);
+        assert_eq!(names(&then, violated), ["a", "b"]);
+        assert_eq!(names(&now, in_newest(&generations, 7, violated)), ["b"]);
+        assert_eq!(names(&now, in_newest(&generations, 8, violated)), ["b", "c"]);
+        assert_eq!(in_newest(&generations, 6, violated), SlotMask::default(), "a predecessor's rules");
+    }
 }

@@ -14,7 +14,7 @@ impl Agent {
         let around = self.source.surroundings(&known.container);
         let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
         known.member = member;
-        known.certain = around.certain(&self.rules, member);
+        known.certain = around.certain(&self.rules, &known.container, member);
         let container = Arc::clone(&known.container);
         for (path, target) in known.targets(&mut self.path_numbers, &self.rules, member) {
             let (alias, error) = match self.rules.prohibit_alias(path, target) {

@@ -77,7 +77,7 @@ impl Agent {
             let Some(known) = self.roster.get(cgroup) else { continue };
             let around = self.source.surroundings(&known.container);
             let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
-            if (member, around.certain(&self.rules, member)) != (known.member, known.certain) {
+            if (member, around.certain(&self.rules, &known.container, member)) != (known.member, known.certain) {
                 self.enter(cgroup);
             }
         }
@@ -102,7 +102,7 @@ impl Agent {
             let around = self.source.surroundings(&known.container);
             let member = around.member(&rules, &known.container, self.options.unknown_containers);
             masks.insert(cgroup, member.bits());
-            certain.insert(cgroup, around.certain(&rules, member));
+            certain.insert(cgroup, around.certain(&rules, &known.container, member));
             let container = Arc::clone(&known.container);
             for (path, target) in known.targets(&mut self.path_numbers, &rules, member) {
                 let Err(error) = rules.prohibit_alias(path, target) else { continue };
