@@ -303,6 +303,6 @@ mod tests {
         let behind = |place: &str, remote: &[&[u8]]| is_behind(Path::new(place), remote);
         assert!(behind("/data", &[b"/other", b"/data"]) && behind("/data/x", &[b"/data"]) && behind("/x", &[b"/"]));
         assert!(!behind("/database", &[b"/data"]) && !behind("/", &[b"/data"]) && !behind("/x", &[]));
-        assert!(behind("/x", &[b"/y"; REMOTE_MAX + 1]));
+        assert!(behind("/x", &[&b"/y"[..]; REMOTE_MAX + 1]));
     }
 }
