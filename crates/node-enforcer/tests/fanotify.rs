@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mooring_crd::policy_from_value;
-use mooring_node_enforcer::containers::{Container, Root, Runtime, identity_of};
+use mooring_node_enforcer::containers::{Container, FileId, Root, Runtime, Volume, identity_of};
 use mooring_node_enforcer::fanotify::{Heard, Link};
 use mooring_policy::{NodeDefaults, RuleSet, compile};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, chroot, fork, pause};
 use serde_json::json;
 
 /// More than the groups that a user may have (`/proc/sys/fs/fanotify/max_user_groups`: 128).
@@ -152,6 +156,76 @@ fn a_lease_on_the_file_delays_nobody() {
     drop(held);
     assert!(runs(&container.root.path.join("image")).unwrap());
     assert!(is_refused(&runs(&decoy)));
+}
+
+/// A process in the container's root and in a mount namespace of its own, where a FUSE filesystem without a server is mounted on
+/// `/fuse`. Killed on drop: then nobody waits for its answers any more.
+struct Unanswered(Pid);
+
+impl Unanswered {
+    fn start(root: &Path) -> Self {
+        let place = root.join("fuse");
+        fs::create_dir(&place).unwrap();
+        let (mut told, tell) = std::io::pipe().unwrap();
+        // SAFETY: the child allocates next to nothing, and never returns.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => {
+                drop(tell);
+                let begun = Self(child);
+                told.read_exact(&mut [0]).expect("FUSE cannot be mounted here");
+                begun
+            }
+            ForkResult::Child => {
+                let mounted = (|| -> std::io::Result<()> {
+                    unshare(CloneFlags::CLONE_NEWNS)?;
+                    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+                    let server = File::options().read(true).write(true).open("/dev/fuse")?;
+                    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+                    mount(Some("fuse"), &place, Some("fuse"), MsFlags::empty(), Some(options.as_str()))?;
+                    chroot(root)?;
+                    std::mem::forget(server);
+                    (&tell).write_all(b"1")
+                })();
+                drop(tell);
+                while mounted.is_ok() {
+                    pause();
+                }
+                std::process::abort()
+            }
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_file_system_that_does_not_answer_is_not_asked() {
+    let overlays = Overlays::new("fuse");
+    let mut container = overlays.container(0);
+    let unanswered = Unanswered::start(&container.root.path);
+    container.init_pid = u32::try_from(unanswered.0.as_raw()).ok();
+    container.volumes = vec![Volume {
+        destination: "/fuse".to_owned(),
+        kind: "hostPath".to_owned(),
+        source: "/fuse".into(),
+        file: Some(FileId { dev: 1, ino: 1 }),
+    }];
+    let mut ended = Ended::start("fuse");
+    let link = ended.0.as_mut().unwrap();
+    link.rules(&rules(), 1, [(container.cgroup_id, 1)].into_iter());
+    link.enter(&container, 1);
+    let said = link.is_told().unwrap_err().to_string();
+    assert!(said.starts_with("/fuse: ") && said.contains("FUSE"), "it is not covered, and nobody says so: {said}");
+    let dropped = drop_program(&container);
+    assert!(runs(&container.root.path.join("image")).unwrap());
+    assert!(is_refused(&runs(&dropped)));
+    assert_eq!(link.ended(), 0);
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl Listener {
         let unknown = self.judge(container, &key.0, Class::ModifiedBinary, Name::Path(&name_of(&path)), None);
         let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
         let cgroup = container.cgroup;
-        let of_it = || self.waiting.values().filter(|waiting| waiting.cgroup == cgroup);
+        let of_it = || self.waiting.values().filter(move |waiting| waiting.cgroup == cgroup);
         let (Some(file), true) = (file, of_it().count() < WAITING_MAX) else {
             return self.settle(event, key, unknown, false);
         };

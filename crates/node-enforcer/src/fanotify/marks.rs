@@ -205,13 +205,13 @@ impl Marks {
         if !mounts.seen.iter().any(|mount| mount.mount_point == Path::new("/") && is_root(mount)) {
             return None;
         }
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, nix::sys::stat::Mode::empty()).ok()?;
         if surveyed.len() >= NAMESPACES_MAX {
             surveyed.clear();
             self.mounts.retain(|_, mount| mount.cgroup != container.cgroup);
         }
         surveyed.push(namespace);
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let root = nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, nix::sys::stat::Mode::empty()).ok()?;
         let remote = mounts.remote();
         let mut problems = Vec::new();
         if mounts.more {
