@@ -30,7 +30,10 @@ fn means(entry: &str, path: &[u8]) -> bool {
     }
     let path = std::str::from_utf8(path).unwrap();
     COMPILED.with_borrow_mut(|compiled| {
-        compiled.entry(entry.to_owned()).or_insert_with(|| regex_lite::Regex::new(&expression(entry)).unwrap()).is_match(path)
+        compiled
+            .entry(entry.to_owned())
+            .or_insert_with(|| regex_lite::Regex::new(&expression(entry)).unwrap())
+            .is_match(path)
     })
 }
 
