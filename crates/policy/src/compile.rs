@@ -90,7 +90,7 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
         paths.add_patterns(&mut every);
     }
     // Fewer patterns need no more states.
-    let all_fit = Automaton::of(every.keys()).is_ok();
+    let whole = Automaton::of(every.keys()).ok();
     for (candidate, checked) in checked {
         let name = candidate.name;
         if let Some(error) = name_error(name, times_named.get(name).copied().unwrap_or_default()) {
@@ -126,7 +126,7 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
             refused.insert(name, vec![FieldError::new("spec.detect", message)]);
             continue;
         }
-        if !all_fit {
+        if whole.is_none() {
             let mut with_its = patterns.clone();
             paths.add_patterns(&mut with_its);
             if with_its.len() > patterns.len() && Automaton::of(with_its.keys()).is_err() {
@@ -149,7 +149,7 @@ pub(crate) fn compile_in_order(candidates: Vec<Candidate<'_>>, defaults: NodeDef
         accepted.push((policy, paths));
     }
     Compiled {
-        rules: RuleSet::new(accepted, defaults),
+        rules: RuleSet::new(accepted, defaults, whole.map(|whole| (every.len(), whole))),
         refused: refused.into_iter().map(|(policy, errors)| Refusal { policy: policy.to_owned(), errors }).collect(),
     }
 }

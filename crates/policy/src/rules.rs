@@ -103,8 +103,13 @@ struct Patterns {
 }
 
 impl RuleSet {
-    /// The rule set of these policies, each in its slot, with their lists. Only `compile` makes one.
-    pub(crate) fn new(policies: Vec<(SlotPolicy, PolicyPaths)>, defaults: NodeDefaults) -> Self {
+    /// The rule set of these policies, each in its slot, with their lists. Only `compile` makes one. `whole` is what so many
+    /// patterns, all of theirs among them, are compiled into.
+    pub(crate) fn new(
+        policies: Vec<(SlotPolicy, PolicyPaths)>,
+        defaults: NodeDefaults,
+        whole: Option<(usize, Automaton)>,
+    ) -> Self {
         let mut rules = Self { defaults, ..Self::default() };
         let mut patterns: BTreeMap<Pattern, PathMasks> = BTreeMap::new();
         for (policy, paths) in policies {
@@ -137,8 +142,11 @@ impl RuleSet {
         }
         // Without patterns there is no table.
         if !patterns.is_empty() {
-            // The patterns were found to fit before: see `compile`.
-            let automaton = Automaton::of(patterns.keys()).unwrap_or_default();
+            let automaton = match whole {
+                Some((number, automaton)) if number == patterns.len() => automaton,
+                // They were found to fit before: see `compile`.
+                _ => Automaton::of(patterns.keys()).unwrap_or_default(),
+            };
             rules.patterns = Arc::new(Patterns { masks: patterns, automaton });
         }
         rules

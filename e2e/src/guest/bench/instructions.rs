@@ -251,15 +251,20 @@ fn many_lists(
     for number in 0..CONTAINERS {
         recorded.add(&format!("recorded-{number}"), &bundle)?;
     }
-    for number in 0..CONTAINERS {
-        enforcer.wait_for_log(0, &format!("container recorded-{number}: "), Duration::from_mins(5))?;
-    }
-    let mark = enforcer.log_mark();
     let others: Vec<String> = (1..POLICIES).map(|number| policy(number).to_string()).collect();
     profiles::write_text(folder, OTHERS, &others.join("\n---\n"))?;
-    let line = enforcer.wait_for_log(mark, "enforcing: ", Duration::from_mins(5))?;
+    // Containers that were made at once are described one after the other: an edit tells how many are by now.
     let words = format!("policies={POLICIES} containers={} ", CONTAINERS + 1);
-    ensure(line.contains(&words), || format!("not {words}: {line}"))?;
+    let mut number = 0;
+    let all = poll(Duration::from_mins(5), || {
+        number += 1;
+        let mut edited = policy(0);
+        edited["spec"]["description"] = json!(format!("Edit {number}."));
+        let mark = enforcer.log_mark();
+        profiles::write(folder, &edited).ok()?;
+        enforcer.wait_for_log(mark, "enforcing: ", Duration::from_mins(1)).ok()?.contains(&words).then_some(())
+    });
+    all.ok_or_else(|| wrong(format!("the enforcer never said {words:?}")))?;
     ensure(!meters.container.runs("/drop/true")?, || "the policies are not in force".into())?;
     numbers.put("image-binary many-lists", meters.inside("spawn", "/fix/true", SAMPLES)?);
     let file = folder.join(OTHERS);
