@@ -65,7 +65,7 @@ impl Workers {
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let (sender, done) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
-        let (admissions, coming) = channel();
+        let (admissions, coming) = channel::<Arc<Tracked>>();
         let coming = Arc::new(Mutex::new(coming));
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         for _ in 0..THREADS {
