@@ -3,4 +3,5 @@
 
 mod fanotify;
 mod kill;
+mod responses;
 mod rig;

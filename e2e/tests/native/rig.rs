@@ -180,6 +180,16 @@ impl Rig {
         pids.filter(|pid| process(*pid).is_some()).collect()
     }
 
+    /// What the container sees as `/data`.
+    pub(crate) fn data(&self, id: &str) -> PathBuf {
+        self.scratch.path().join("bundles").join(id).join("data")
+    }
+
+    /// The enforcer's binary, once, with these arguments.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(binary()).args(arguments).output().unwrap()
+    }
+
     pub(crate) fn release(&self) {
         let ended = Command::new(binary()).args(["release", "--pin-dir"]).arg(self.pins()).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
@@ -203,7 +213,7 @@ impl Drop for Rig {
     }
 }
 
-fn cgroup_parent() -> String {
+pub(crate) fn cgroup_parent() -> String {
     format!("mooring-native-{}", std::process::id())
 }
 

@@ -183,12 +183,7 @@ impl Agent {
             revision: 0,
             roster: Roster::new(),
             path_numbers: PathNumbers::default(),
-            reporter: Reporter::new(
-                options.node.clone(),
-                sink,
-                kills,
-                Responder::new(FinderConfig::default().cgroups.mount),
-            ),
+            reporter: Reporter::new(options.node.clone(), sink, kills, Responder::new(FinderConfig::default().cgroups)),
             configured,
             proofs: Proofs::start(kills).map_err(system("start the comparing thread"))?,
             options,

@@ -17,11 +17,13 @@ pub struct Hierarchy {
     pub mount: PathBuf,
     /// Of a v1 hierarchy its number and one of its controllers, as `/proc/PID/cgroup` has them.
     pub controller: Option<(u32, String)>,
+    /// Beside one of v1: where that is mounted which can freeze its cgroups. Runtimes give a container the same path in all of them.
+    pub freezer: Option<PathBuf>,
 }
 
 impl Default for Hierarchy {
     fn default() -> Self {
-        Self { mount: USUAL.into(), controller: None }
+        Self { mount: USUAL.into(), controller: None, freezer: None }
     }
 }
 
@@ -46,20 +48,28 @@ impl Hierarchy {
     /// From a process's `/proc/PID/cgroup`, and what is mounted.
     pub(super) fn choose(table: &str, mounts: &[MountEntry]) -> Option<Self> {
         let unified = || mounts.iter().filter(|it| it.fs_type == "cgroup2");
-        let version_2 = |it: &MountEntry| Self { mount: it.mount_point.clone(), controller: None };
+        let version_2 = |it: &MountEntry| Self { mount: it.mount_point.clone(), controller: None, freezer: None };
         if let Some(usual) = unified().find(|it| it.mount_point == Path::new(USUAL)) {
             return Some(version_2(usual));
         }
+        let mount_with = |controller: &str| {
+            let mut of_v1 = mounts.iter().filter(|it| it.fs_type == "cgroup");
+            of_v1.find(|it| it.has_option(controller)).map(|it| it.mount_point.clone())
+        };
         let version_1 = CONTROLLERS.into_iter().find_map(|controller| {
             let number = line_of(table, controller)?.0;
-            let mount = mounts.iter().find(|it| it.fs_type == "cgroup" && it.has_option(controller))?;
-            Some(Self { mount: mount.mount_point.clone(), controller: Some((number, controller.to_owned())) })
+            Some(Self {
+                mount: mount_with(controller)?,
+                controller: Some((number, controller.to_owned())),
+                freezer: mount_with("freezer"),
+            })
         });
         version_1.or_else(|| unified().next().map(version_2))
     }
 
     /// The path of a process in it, from its `/proc/PID/cgroup`.
-    pub(super) fn path_in<'a>(&self, table: &'a str) -> Option<&'a str> {
+    #[must_use]
+    pub fn path_in<'a>(&self, table: &'a str) -> Option<&'a str> {
         let controller = self.controller.as_ref().map_or("", |(_, name)| name.as_str());
         line_of(table, controller).map(|(_, path)| path)
     }
@@ -87,6 +97,7 @@ mod tests {
     const SYSTEMD: &str = "31 30 0:26 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd";
     const PIDS: &str = "36 30 0:31 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids";
     const MEMORY: &str = "37 30 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory";
+    const FREEZER: &str = "39 30 0:34 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
     const CPU: &str = "38 30 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct";
     const UNIFIED: &str = "40 30 0:35 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
 
@@ -102,7 +113,9 @@ mod tests {
     #[test]
     fn a_controllers_beside_an_empty_unified_one() {
         let chosen = |lines: &[&str]| Hierarchy::choose(HYBRID, &mounts(lines)).unwrap();
-        let pids = chosen(&[SYSTEMD, MEMORY, PIDS, UNIFIED]);
+        let pids = chosen(&[SYSTEMD, MEMORY, PIDS, FREEZER, UNIFIED]);
+        assert_eq!(pids.freezer.as_deref(), Some(Path::new("/sys/fs/cgroup/freezer")));
+        assert_eq!(chosen(&[PIDS, UNIFIED]).freezer, None);
         assert_eq!(pids.mount, Path::new("/sys/fs/cgroup/pids"));
         assert_eq!(pids.controller, Some((8, "pids".to_owned())));
         assert_eq!(pids.path_in(HYBRID), Some("/a"));

@@ -2,6 +2,9 @@
 //!
 //! It is held by a descriptor of its folder and known by its inode number, which is the cgroup's id: a folder that is made again under
 //! the same path is another cgroup, and is never hit. Cgroups that the container has made below its own belong to it.
+//!
+//! Of a v1 hierarchy there is only `cgroup.procs`: what is frozen is the cgroup with the same path in the freezer's hierarchy
+//! (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst), what is killed is each process by itself, and what counts is whether there is one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,8 +17,12 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::containers::Hierarchy;
+
 /// Cgroups below one another that are looked through, each with a descriptor.
 const DEPTH_MAX: usize = 200;
+/// Where runtimes look for v1's freezer.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
 /// Bytes of one of a cgroup's files: a list of processes is as long as the kernel's pids allow.
 const FILE_MAX: u64 = 64 << 20;
 
@@ -25,6 +32,15 @@ pub enum CgroupError {
     /// The container has ended.
     #[error("the container's cgroup is gone")]
     Gone,
+    /// Without it nothing can be paused.
+    #[error(
+        "cgroup v1 has no {} to freeze it by: mount the freezer's hierarchy there and start the agent again, or have the node use cgroup v2",
+        path.display()
+    )]
+    NoFreezer {
+        /// The cgroup that is missing.
+        path: PathBuf,
+    },
     /// The system's answer.
     #[error("{what} of cgroup {path}: {source}")]
     System {
@@ -42,14 +58,16 @@ pub enum CgroupError {
 pub struct Cgroup {
     folder: File,
     path: PathBuf,
+    /// Of a v1 hierarchy: which one.
+    version_1: Option<Hierarchy>,
 }
 
 impl Cgroup {
-    /// Opens a cgroup by its path below the mount, if it is the one with this id.
+    /// Opens a cgroup by its path below the hierarchy's mount, if it is the one with this id.
     ///
     /// # Errors
     /// [`CgroupError::Gone`] where it is another one or none.
-    pub fn open(mount: &Path, path: &str, id: u64) -> Result<Self, CgroupError> {
+    pub fn open(hierarchy: &Hierarchy, path: &str, id: u64) -> Result<Self, CgroupError> {
         let below = path.trim_start_matches('/');
         let path = PathBuf::from(path);
         let failed = |source| CgroupError::System { what: "open the folder", path: path.clone(), source };
@@ -58,7 +76,7 @@ impl Cgroup {
             return Err(failed(Errno::EINVAL.into()));
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let folder = match open(&mount.join(below), flags, Mode::empty()) {
+        let folder = match open(&hierarchy.mount.join(below), flags, Mode::empty()) {
             Ok(folder) => File::from(folder),
             Err(Errno::ENOENT | Errno::ENODEV) => return Err(CgroupError::Gone),
             Err(error) => return Err(failed(error.into())),
@@ -66,7 +84,8 @@ impl Cgroup {
         if folder.metadata().map_err(failed)?.ino() != id {
             return Err(CgroupError::Gone);
         }
-        Ok(Self { folder, path })
+        let version_1 = hierarchy.controller.is_some().then(|| hierarchy.clone());
+        Ok(Self { folder, path, version_1 })
     }
 
     /// The folder, for its extended attributes.
@@ -79,7 +98,12 @@ impl Cgroup {
     /// # Errors
     /// When it cannot be asked.
     pub fn is_populated(&self) -> Result<bool, CgroupError> {
-        self.event("populated ")
+        if self.version_1.is_none() {
+            return self.event("populated ");
+        }
+        // Where that is gone, so is the cgroup.
+        self.read("cgroup.procs")?;
+        Ok(!self.processes()?.is_empty())
     }
 
     /// Whether every process in it and below is frozen.
@@ -87,7 +111,10 @@ impl Cgroup {
     /// # Errors
     /// When it cannot be asked.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        self.event("frozen ")
+        match &self.version_1 {
+            None => self.event("frozen "),
+            Some(version_1) => Ok(self.read_of(&self.freezer(version_1)?, "freezer.state")?.trim() == "FROZEN"),
+        }
     }
 
     fn event(&self, key: &str) -> Result<bool, CgroupError> {
@@ -100,7 +127,11 @@ impl Cgroup {
     /// # Errors
     /// When it cannot be asked.
     pub fn is_asked_to_freeze(&self) -> Result<bool, CgroupError> {
-        Ok(self.read("cgroup.freeze")?.trim() == "1")
+        let said = match &self.version_1 {
+            None => self.read("cgroup.freeze")?,
+            Some(version_1) => self.read_of(&self.freezer(version_1)?, "freezer.self_freezing")?,
+        };
+        Ok(said.trim() == "1")
     }
 
     /// Freezes all of its processes, and those that come; or lets them go on. Returns before all are frozen.
@@ -108,16 +139,45 @@ impl Cgroup {
     /// # Errors
     /// When the kernel refuses.
     pub fn freeze(&self, freeze: bool) -> Result<(), CgroupError> {
-        self.write("cgroup.freeze", if freeze { "1" } else { "0" })
+        let Some(version_1) = &self.version_1 else {
+            return self.write(&self.folder, "cgroup.freeze", if freeze { "1" } else { "0" });
+        };
+        match self.freezer(version_1) {
+            Ok(folder) => self.write(&folder, "freezer.state", if freeze { "FROZEN" } else { "THAWED" }),
+            // Nothing was ever frozen.
+            Err(CgroupError::NoFreezer { .. }) if !freeze => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroup with the same path in the freezer's hierarchy. It is not held: a runtime makes a container's cgroups one after the other.
+    fn freezer(&self, version_1: &Hierarchy) -> Result<File, CgroupError> {
+        let below = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let path = version_1.freezer.as_deref().unwrap_or(Path::new(FREEZER)).join(below);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = open(&path, flags, Mode::empty()).map(File::from);
+        // While the path is still this container's, so is what it leads to there.
+        let its = self.folder.metadata().ok().map(|folder| folder.ino());
+        if std::fs::symlink_metadata(version_1.mount.join(below)).ok().map(|folder| folder.ino()) != its {
+            return Err(CgroupError::Gone);
+        }
+        match opened {
+            Err(Errno::ENOENT) => Err(CgroupError::NoFreezer { path }),
+            opened => opened.map_err(|error| self.failed("open the freezer's folder")(error.into())),
+        }
     }
 
     /// SIGKILL to every process in it and below, those that are being forked, too. False where that is to be done again until it is empty: before
-    /// Linux 5.14, which has no `cgroup.kill`, one can be missed.
+    /// Linux 5.14 and on v1, which have no `cgroup.kill`, one can be missed.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn kill(&self) -> Result<bool, CgroupError> {
-        match self.write("cgroup.kill", "1") {
+        if self.version_1.is_some() {
+            self.read("cgroup.procs")?;
+            return self.kill_each().map(|()| false);
+        }
+        match self.write(&self.folder, "cgroup.kill", "1") {
             Err(CgroupError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 self.kill_each().map(|()| false)
             }
@@ -127,7 +187,11 @@ impl Cgroup {
 
     /// Frozen processes fork no more, so what is listed then is all of them but those that were just being made, which are frozen, too.
     fn kill_each(&self) -> Result<(), CgroupError> {
-        self.freeze(true)?;
+        match self.freeze(true) {
+            // Without a freezer one that is forked meanwhile is found the next time.
+            Ok(()) | Err(CgroupError::NoFreezer { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let killed = self.signal_each(Signal::KILL);
         // Whatever came of it: a killed process of a frozen cgroup ends, and others must not stay frozen.
         self.freeze(false)?;
@@ -175,7 +239,11 @@ impl Cgroup {
     /// Whether a process is in it or below, by what the kernel says of the process.
     fn has(&self, pid: u32) -> Result<bool, CgroupError> {
         let Ok(said) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(false) };
-        let its = said.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
+        let its = match &self.version_1 {
+            None => said.lines().find_map(|line| line.strip_prefix("0::")),
+            Some(version_1) => version_1.path_in(&said),
+        };
+        let its = its.map(Path::new);
         if let Some(its) = its {
             return Ok(its.starts_with(&self.path));
         }
@@ -203,12 +271,16 @@ impl Cgroup {
     }
 
     fn read(&self, name: &'static str) -> Result<String, CgroupError> {
-        read_at(self.folder.as_fd(), name).map_err(self.failed(name))
+        self.read_of(&self.folder, name)
     }
 
-    fn write(&self, name: &'static str, text: &str) -> Result<(), CgroupError> {
+    fn read_of(&self, folder: &File, name: &'static str) -> Result<String, CgroupError> {
+        read_at(folder.as_fd(), name).map_err(self.failed(name))
+    }
+
+    fn write(&self, folder: &File, name: &'static str, text: &str) -> Result<(), CgroupError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let opened = openat(&self.folder, name, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
+        let opened = openat(folder, name, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
         opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(self.failed(name))
     }
 
@@ -267,6 +339,10 @@ mod tests {
     use super::*;
     use crate::containers::scratch::Scratch;
 
+    fn at(scratch: &Scratch) -> Hierarchy {
+        Hierarchy { mount: scratch.path().into(), ..Hierarchy::default() }
+    }
+
     fn folder(scratch: &Scratch) -> u64 {
         let folder = scratch.path().join("pod/c");
         fs::create_dir_all(&folder).unwrap();
@@ -282,17 +358,17 @@ mod tests {
     fn a_cgroup_with_another_id_is_not_opened() {
         let scratch = Scratch::new();
         let id = folder(&scratch);
-        assert!(Cgroup::open(scratch.path(), "/pod/c", id).unwrap().is_populated().unwrap());
+        assert!(Cgroup::open(&at(&scratch), "/pod/c", id).unwrap().is_populated().unwrap());
         for (path, id) in [("/pod/c", id + 1), ("/pod/d", id)] {
-            assert!(matches!(Cgroup::open(scratch.path(), path, id), Err(CgroupError::Gone)), "{path} {id}");
+            assert!(matches!(Cgroup::open(&at(&scratch), path, id), Err(CgroupError::Gone)), "{path} {id}");
         }
-        assert!(matches!(Cgroup::open(scratch.path(), "/", 1), Err(CgroupError::System { .. })), "the root");
+        assert!(matches!(Cgroup::open(&at(&scratch), "/", 1), Err(CgroupError::System { .. })), "the root");
     }
 
     #[test]
     fn what_is_made_again_under_the_path_is_not_touched() {
         let scratch = Scratch::new();
-        let held = Cgroup::open(scratch.path(), "/pod/c", folder(&scratch)).unwrap();
+        let held = Cgroup::open(&at(&scratch), "/pod/c", folder(&scratch)).unwrap();
         fs::remove_dir_all(scratch.path().join("pod/c")).unwrap();
         folder(&scratch);
         for done in [held.freeze(true), held.kill().map(drop), held.is_populated().map(drop)] {
@@ -305,7 +381,7 @@ mod tests {
     #[test]
     fn processes_below_count_and_those_that_cannot_be_seen_do_not() {
         let scratch = Scratch::new();
-        let held = Cgroup::open(scratch.path(), "/pod/c", folder(&scratch)).unwrap();
+        let held = Cgroup::open(&at(&scratch), "/pod/c", folder(&scratch)).unwrap();
         let below = scratch.path().join("pod/c/a/b");
         fs::create_dir_all(&below).unwrap();
         fs::write(below.join("cgroup.procs"), "9\n").unwrap();

@@ -1,6 +1,5 @@
 //! What is done to one container, step by step.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use rustix::process::Signal;
 use super::cgroup::{Cgroup, CgroupError};
 use super::memory::Memory;
 use super::{Told, outcome};
-use crate::containers::Container;
+use crate::containers::{Container, Hierarchy};
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -42,8 +41,8 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn open(mount: &Path, container: &Arc<Container>) -> Result<Self, CgroupError> {
-        let cgroup = Cgroup::open(mount, &container.cgroup, container.cgroup_id)?;
+    pub(super) fn open(cgroups: &Hierarchy, container: &Arc<Container>) -> Result<Self, CgroupError> {
+        let cgroup = Cgroup::open(cgroups, &container.cgroup, container.cgroup_id)?;
         let memory = Memory::of(&cgroup).unwrap_or_else(|error| {
             eprintln!("container {}: what was done to it before is not known: {error}", container.id);
             Memory::Nothing
@@ -108,10 +107,16 @@ impl Life {
             Err(CgroupError::Gone) => self.ended(now),
             Err(error) => {
                 // Tried again at the next violation.
-                self.memory = Memory::Nothing;
+                self.undo(now);
                 self.say(action, ActionResult::Failed, error.to_string(), None, Some("ContainerActionFailed"));
             }
         }
+    }
+
+    /// After a failure nothing stays frozen that is not known to be.
+    fn undo(&mut self, now: Duration) {
+        let is_frozen = !matches!(self.cgroup.freeze(false), Ok(()) | Err(CgroupError::Gone));
+        self.remember(if is_frozen { Memory::Paused { begun: now, until: now } } else { Memory::Nothing });
     }
 
     fn remember(&mut self, memory: Memory) {
@@ -128,8 +133,10 @@ impl Life {
 
     fn kill(&mut self, action: ContainerAction, now: Duration) -> Result<(), CgroupError> {
         let waited = Instant::now();
-        let mut is_complete = self.cgroup.kill()?;
+        let before = self.memory;
+        // First: where it takes freezing, and the agent is ended meanwhile, the next one goes on with it.
         self.remember(Memory::Killed { begun: self.begun, by_stop: action == ContainerAction::Stop });
+        let mut is_complete = self.cgroup.kill().inspect_err(|_| self.memory = before)?;
         loop {
             if !self.cgroup.is_populated()? {
                 // Whoever looks at the cgroup later finds it as it was.
@@ -171,8 +178,10 @@ impl Life {
 
     fn pause(&mut self, now: Duration, pause: Duration) -> Result<(), CgroupError> {
         let waited = Instant::now();
-        self.cgroup.freeze(true)?;
+        let before = self.memory;
+        // First: when the agent is ended in between, the next one knows that it is to go on.
         self.remember(Memory::Paused { begun: now, until: now + pause });
+        self.cgroup.freeze(true).inspect_err(|_| self.memory = before)?;
         while !self.cgroup.is_frozen()? && waited.elapsed() < AT_ONCE {
             thread::sleep(LOOK_AT_ONCE);
         }
@@ -334,7 +343,7 @@ impl Life {
         match self.memory {
             Memory::Nothing => None,
             Memory::Paused { until, .. } if self.outcome.result == ActionResult::Done => {
-                Some(until.min(self.looked + LOOK_SELDOM))
+                Some(until.min(self.looked + LOOK_SELDOM).max(self.looked + LOOK))
             }
             Memory::Paused { begun, .. } | Memory::Stopping { begun, .. } | Memory::Killed { begun, .. } => {
                 Some(soon(begun))

@@ -11,7 +11,6 @@ mod protect;
 mod resume;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub use memory::Memory;
 pub use protect::{ProtectedPod, is_static};
 pub use resume::{ResumeError, resume, resume_all};
 
-use crate::containers::Container;
+use crate::containers::{Container, Hierarchy};
 use life::Life;
 
 /// The time since the machine's start, its sleep included.
@@ -58,7 +57,7 @@ pub struct Answer {
 /// Does what policies ask for, once in each container's life.
 #[derive(Debug)]
 pub struct Responder {
-    mount: PathBuf,
+    cgroups: Hierarchy,
     switches: Switches,
     protected: Vec<ProtectedPod>,
     lives: BTreeMap<u64, Life>,
@@ -66,23 +65,23 @@ pub struct Responder {
 }
 
 impl Answer {
-    /// Of a container of which it is not known yet whether the policies that ask for an action are for it.
+    /// Of a container of which it is not known, or not yet, whether the policies that ask for an action are for it.
     #[must_use]
     pub fn not_yet(action: ContainerAction) -> Self {
-        let why = "held back: it was not known yet whether the policy is for this pod".to_owned();
+        let why = "held back: it was not known whether the policy is for this pod".to_owned();
         Self { outcome: outcome(action, ActionResult::HeldBack, why, None), by: None }
     }
 }
 
 impl Responder {
-    /// A responder to containers whose cgroups lie below `mount`. It holds a descriptor of each that may be acted on, so the process is allowed
+    /// A responder to containers that are known by their cgroups in this hierarchy. It holds a descriptor of each that may be acted on, so the process is allowed
     /// as many as it may have.
     #[must_use]
-    pub fn new(mount: PathBuf) -> Self {
+    pub fn new(cgroups: Hierarchy) -> Self {
         let limit = getrlimit(Resource::Nofile);
         // Where it is not: beyond it a cgroup is opened when there is something to do.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-        Self { mount, switches: Switches::default(), protected: Vec::new(), lives: BTreeMap::new(), told: Vec::new() }
+        Self { cgroups, switches: Switches::default(), protected: Vec::new(), lives: BTreeMap::new(), told: Vec::new() }
     }
 
     /// What holds it back from now on. What has begun goes on.
@@ -98,7 +97,7 @@ impl Responder {
             life.container = Arc::clone(container);
             return;
         }
-        match Life::open(&self.mount, container) {
+        match Life::open(&self.cgroups, container) {
             Ok(life) if acts || life.is_touched() => {
                 self.lives.insert(container.cgroup_id, life);
             }
@@ -124,7 +123,7 @@ impl Responder {
         }
         let id = container.cgroup_id;
         if !self.lives.contains_key(&id) {
-            match Life::open(&self.mount, container) {
+            match Life::open(&self.cgroups, container) {
                 Ok(life) => drop(self.lives.insert(id, life)),
                 Err(CgroupError::Gone) => {
                     let gone = "the container had ended before".to_owned();
@@ -216,4 +215,63 @@ fn outcome(
 ) -> ContainerActionOutcome {
     let milliseconds = |took: Duration| i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     ContainerActionOutcome { action, result, outcome, duration_milliseconds: took.map(milliseconds) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::containers::scratch::Scratch;
+    use crate::report::tests::container;
+
+    const PAUSE: Response = Response { action: ContainerAction::Pause, pause: Duration::from_mins(1) };
+
+    fn rig(scratch: &Scratch, cgroups: Hierarchy) -> (Responder, Arc<Container>) {
+        scratch.write("cgroup/pod/c/cgroup.procs", "");
+        let cgroup_id = fs::metadata(scratch.at("cgroup/pod/c")).unwrap().ino();
+        let container = Container { cgroup: "/pod/c".to_owned(), cgroup_id, ..container("c") };
+        (Responder::new(Hierarchy { mount: scratch.at("cgroup"), ..cgroups }), Arc::new(container))
+    }
+
+    fn pause(responder: &mut Responder, container: &Arc<Container>) -> ContainerActionOutcome {
+        responder.violated(container, PAUSE, Duration::from_secs(1)).unwrap().outcome
+    }
+
+    #[test]
+    fn a_pause_that_fails_leaves_nothing_frozen_that_is_not_known_to_be() {
+        let scratch = Scratch::new();
+        let (mut responder, container) = rig(&scratch, Hierarchy::default());
+        let freeze = scratch.write("cgroup/pod/c/cgroup.freeze", "0");
+        // Without cgroup.events nobody can say whether it is frozen.
+        assert_eq!(pause(&mut responder, &container).result, ActionResult::Failed);
+        assert_eq!(fs::read_to_string(&freeze).unwrap(), "0");
+        assert_eq!(responder.paused().count(), 0);
+        // It is tried again; what cannot be let go on is known, and is let go on when it can be.
+        fs::remove_file(&freeze).unwrap();
+        assert_eq!(pause(&mut responder, &container).result, ActionResult::Failed);
+        assert_eq!(responder.paused().count(), 1);
+        fs::write(&freeze, "1").unwrap();
+        scratch.write("cgroup/pod/c/cgroup.events", "populated 1\nfrozen 1\n");
+        responder.turn(Duration::from_secs(2));
+        assert_eq!((fs::read_to_string(&freeze).unwrap().as_str(), responder.paused().count()), ("0", 0));
+    }
+
+    #[test]
+    fn version_1_pauses_by_its_freezer_where_it_has_one() {
+        let scratch = Scratch::new();
+        let controller = Some((8, "pids".to_owned()));
+        let (mut responder, container) =
+            rig(&scratch, Hierarchy { controller, freezer: Some(scratch.at("freezer")), ..Hierarchy::default() });
+        let failed = pause(&mut responder, &container);
+        assert_eq!(failed.result, ActionResult::Failed);
+        assert!(failed.outcome.contains("freezer/pod/c to freeze it by: mount the freezer's hierarchy"), "{failed:?}");
+        assert_eq!(responder.paused().count(), 0);
+        let state = scratch.write("freezer/pod/c/freezer.state", "THAWED");
+        assert_eq!(pause(&mut responder, &container).result, ActionResult::Done);
+        assert_eq!(fs::read_to_string(&state).unwrap(), "FROZEN");
+        responder.resume("c", Duration::from_secs(2));
+        assert_eq!((fs::read_to_string(&state).unwrap().as_str(), responder.paused().count()), ("THAWED", 0));
+    }
 }

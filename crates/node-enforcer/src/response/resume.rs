@@ -1,10 +1,8 @@
 //! Ending pauses without the agent.
 
-use std::path::Path;
-
 use super::cgroup::{Cgroup, CgroupError};
 use super::memory::Memory;
-use crate::containers::{Container, Finder, FinderConfig};
+use crate::containers::{Container, Finder, FinderConfig, Hierarchy};
 
 /// Why a container was not resumed.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +37,12 @@ pub enum ResumeError {
 /// When no such container is paused by Mooring, or more than one is.
 pub fn resume(wanted: &str) -> Result<String, ResumeError> {
     let config = FinderConfig::default();
-    let mount = config.cgroups.mount.clone();
+    let cgroups = config.cgroups.clone();
     let (containers, _) = Finder::new(config).scan();
     let fits = |container: &&Container| container.name == wanted || container.id.starts_with(wanted);
     let fitting: Vec<&Container> = containers.iter().filter(fits).collect();
     let mut paused: Vec<(&Container, Cgroup)> =
-        fitting.iter().filter_map(|container| Some((*container, paused(&mount, container)?))).collect();
+        fitting.iter().filter_map(|container| Some((*container, paused(&cgroups, container)?))).collect();
     let Some((container, cgroup)) = paused.pop() else {
         return Err(fitting.first().map_or_else(
             || ResumeError::Unknown(wanted.to_owned()),
@@ -66,11 +64,11 @@ pub fn resume(wanted: &str) -> Result<String, ResumeError> {
 /// The first that could not be ended; the others are.
 pub fn resume_all() -> Result<(), ResumeError> {
     let config = FinderConfig::default();
-    let mount = config.cgroups.mount.clone();
+    let cgroups = config.cgroups.clone();
     let (containers, _) = Finder::new(config).scan();
     let mut failed = Ok(());
     for container in &containers {
-        if let Some(cgroup) = paused(&mount, container)
+        if let Some(cgroup) = paused(&cgroups, container)
             && let Err(source) = go_on(&cgroup)
         {
             failed = failed.and(Err(ResumeError::Cgroup { id: container.id.clone(), source }));
@@ -79,18 +77,24 @@ pub fn resume_all() -> Result<(), ResumeError> {
     failed
 }
 
-fn paused(mount: &Path, container: &Container) -> Option<Cgroup> {
-    let cgroup = Cgroup::open(mount, &container.cgroup, container.cgroup_id).ok()?;
+fn paused(cgroups: &Hierarchy, container: &Container) -> Option<Cgroup> {
+    let cgroup = Cgroup::open(cgroups, &container.cgroup, container.cgroup_id).ok()?;
     matches!(Memory::of(&cgroup), Ok(Memory::Paused { .. })).then_some(cgroup)
 }
 
 /// What is remembered first: the agent would take a container that goes on while it is remembered as paused for one that somebody else
 /// has resumed.
 fn go_on(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    let before = Memory::of(cgroup).unwrap_or_default();
     // Where it cannot be forgotten, the agent says that somebody else did it.
     let _ = Memory::Nothing.keep(cgroup);
     match cgroup.freeze(false) {
         Err(CgroupError::Gone) => Ok(()),
-        written => written,
+        Err(error) => {
+            // It is still paused, and must not be so for ever.
+            let _ = before.keep(cgroup);
+            Err(error)
+        }
+        Ok(()) => Ok(()),
     }
 }

@@ -31,7 +31,7 @@ impl Host {
         let tree = Scratch::new();
         let finder = Finder::new(FinderConfig {
             proc: tree.folder("proc"),
-            cgroups: Hierarchy { mount: tree.folder("sys/fs/cgroup"), controller },
+            cgroups: Hierarchy { mount: tree.folder("sys/fs/cgroup"), controller, freezer: None },
             host_root: tree.path().to_owned(),
             places: Places::default(),
         });
