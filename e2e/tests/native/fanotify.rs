@@ -85,6 +85,7 @@ fn where_nothing_better_loads_it_is_chosen() {
     }
     assert_eq!((&said["backend"], &said["prevention"]), (&json!("Fanotify"), &json!(true)), "{said}");
     assert!(reason("FmodRet").unwrap().contains("load the programs") && reason("Fanotify").is_none(), "{said}");
+    rig.policy("native", json!({"scope": {"containers": ["mooring-native-none"]}, "actions": {"prevent": true}}));
     let enforcer = rig.enforcer(&[]);
     assert!(enforcer.said("enforcing: ").unwrap().contains("backend=Fanotify"));
 }

@@ -25,8 +25,12 @@ pub fn enter() -> Result<(), HostError> {
     for (name, kind) in [("mnt", CloneFlags::CLONE_NEWNS), ("cgroup", CloneFlags::CLONE_NEWCGROUP)] {
         let (its, own) = (format!("/proc/1/ns/{name}"), format!("/proc/thread-self/ns/{name}"));
         let id = |path: &str| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
-        let its_id = id(&its).map_err(error("look at the host's namespaces"))?;
-        if id(&own).map_err(error("look at the agent's namespaces"))? == its_id {
+        let own_id = id(&own).map_err(error("look at the agent's namespaces"))?;
+        // Where a security module guards PID 1's, those of the kernel's own threads are the host's too: PID 2 is kthreadd.
+        let is_kernel = || fs::read("/proc/2/cmdline").is_ok_and(|line| line.is_empty());
+        let of_kernel = || id(&format!("/proc/2/ns/{name}")).ok().filter(|it| *it == own_id && is_kernel());
+        let its_id = id(&its).or_else(|error| of_kernel().ok_or(error));
+        if own_id == its_id.map_err(error("look at the host's namespaces"))? {
             continue;
         }
         let namespace = File::open(&its).map_err(error("open the host's namespaces"))?;

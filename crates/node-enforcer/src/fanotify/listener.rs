@@ -2,6 +2,8 @@
 //!
 //! It outlives its agent and goes on by the last rules that it was given; the next agent ends it when its own listens.
 
+mod waiting;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -24,17 +26,13 @@ use super::prove::Prover;
 use super::sys::{self, Seen};
 use super::tell::Teller;
 use super::wire::{Denied, Inbox, Order, Report, Tracked, rules_of};
-use super::work::{Done, Job, Key, Workers};
+use super::work::{Done, Key, Workers};
+use waiting::{COMPARE, Waiting};
 
 /// The hidden subcommand.
 pub(super) const COMMAND: &str = "fanotify-listener";
 /// How often it says that it lives, in milliseconds, when nothing happens.
 const IDLE: u16 = 100;
-/// How long an exec may wait for a comparison. What takes longer is refused for now, and remembered when it is known.
-const COMPARE: Duration = Duration::from_millis(300);
-/// Comparisons of one container that the workers have at a time, and those that are known of.
-const ASKED_MAX: usize = 2;
-const WAITING_MAX: usize = 64;
 /// Answers that are remembered; then it begins anew.
 const ANSWERS_MAX: usize = 16_384;
 
@@ -45,18 +43,6 @@ enum Answer {
     /// It runs, and is told of.
     Notice(Arc<Denied>),
     Deny(Arc<Denied>),
-}
-
-struct Waiting {
-    events: Vec<FanotifyEvent>,
-    /// Until when they may wait; None: there are none any more.
-    until: Option<Instant>,
-    /// What they are answered if it takes too long.
-    late: Answer,
-    /// Whose file it is.
-    cgroup: u64,
-    /// What the workers have not been given yet.
-    job: Option<Job>,
 }
 
 struct Listener {
@@ -277,30 +263,6 @@ impl Listener {
         self.answers.insert(key, answer);
     }
 
-    fn examine(&mut self, event: FanotifyEvent, key: Key, container: &Arc<Tracked>, path: PathBuf) {
-        let unknown = self.judge(container, &key.0, Class::ModifiedBinary, Name::Path(&name_of(&path)), None);
-        let file = event.fd().and_then(|descriptor| descriptor.try_clone_to_owned().ok()).map(File::from);
-        let cgroup = container.cgroup;
-        let of_it = || self.waiting.values().filter(move |waiting| waiting.cgroup == cgroup);
-        let (Some(file), true) = (file, of_it().count() < WAITING_MAX) else {
-            return self.settle(event, key, unknown, false);
-        };
-        let job = Job { key: key.clone(), container: Arc::clone(container), file, path };
-        // One container keeps no other waiting: what is more waits here.
-        let is_turn = of_it().filter(|waiting| waiting.job.is_none()).count() < ASKED_MAX;
-        let job = if is_turn { self.workers.ask(job) } else { Some(job) };
-        let until = Some(Instant::now() + COMPARE);
-        self.waiting.insert(key, Waiting { events: vec![event], until, late: unknown, cgroup, job });
-    }
-
-    /// A job of the container's is done: the next one.
-    fn examine_next(&mut self, cgroup: u64) {
-        let of_it = self.waiting.values_mut().filter(|waiting| waiting.cgroup == cgroup && waiting.job.is_some());
-        if let Some(waiting) = of_it.min_by_key(|waiting| waiting.until) {
-            waiting.job = waiting.job.take().and_then(|job| self.workers.ask(job));
-        }
-    }
-
     fn worked(&mut self, done: Done) {
         match done {
             Done::Admitted(container, problem) => self.admitted(&container, problem),
@@ -317,24 +279,6 @@ impl Listener {
                     self.remember(key, answer);
                 }
                 self.examine_next(container.cgroup);
-            }
-        }
-    }
-
-    /// Nothing waits longer than it may.
-    fn give_up_waiting(&mut self) {
-        let now = Instant::now();
-        let late = self.waiting.iter().filter(|(_, waiting)| waiting.until.is_some_and(|until| until <= now));
-        let late: Vec<_> = late.map(|(key, _)| key.clone()).collect();
-        for key in late {
-            let Some(mut waiting) = self.waiting.remove(&key) else { continue };
-            waiting.until = None;
-            for event in std::mem::take(&mut waiting.events) {
-                self.answer(&event, &waiting.late);
-            }
-            // What the workers have is remembered when it is known.
-            if waiting.job.is_none() {
-                self.waiting.insert(key, waiting);
             }
         }
     }
