@@ -275,6 +275,7 @@ mod tests {
 
     #[test]
     fn the_words_are_spelt_as_they_are_serialised() {
+        use Switch::{DenyExecutionFromVolumes, IgnoreActions, IgnoreContainerActions, ProtectedPods};
         fn spelt<T: Serialize + fmt::Display>(words: &[T]) {
             for word in words {
                 assert_eq!(serde_json::to_value(word).unwrap(), word.to_string());
@@ -284,7 +285,6 @@ mod tests {
         spelt(ContainerAction::ALL);
         spelt(ActionResult::ALL);
         spelt(HeldBackAction::ALL);
-        use Switch::{DenyExecutionFromVolumes, IgnoreActions, IgnoreContainerActions, ProtectedPods};
         spelt(&[DenyExecutionFromVolumes, IgnoreActions, IgnoreContainerActions, ProtectedPods]);
         spelt(Reason::ALL);
         spelt(Verdict::ALL);

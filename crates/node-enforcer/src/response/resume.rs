@@ -89,12 +89,11 @@ fn go_on(cgroup: &Cgroup) -> Result<(), CgroupError> {
     // Where it cannot be forgotten, the agent says that somebody else did it.
     let _ = Memory::Nothing.keep(cgroup);
     match cgroup.freeze(false) {
-        Err(CgroupError::Gone) => Ok(()),
+        Err(CgroupError::Gone) | Ok(()) => Ok(()),
         Err(error) => {
             // It is still paused, and must not be so for ever.
             let _ = before.keep(cgroup);
             Err(error)
         }
-        Ok(()) => Ok(()),
     }
 }
