@@ -93,7 +93,8 @@ fn where_nothing_better_loads_it_is_chosen() {
 #[test]
 #[ignore = "needs root, and packages from Debian's archive"]
 fn attacks() {
-    let mut rig = Rig::new();
+    // A tmpfs that the runtime makes is known as a volume by the container's first process, which the runtime's state names.
+    let mut rig = Rig::of_default_runc();
     let spec = json!({"scope": {"containers": ["mooring-native-attacks"]}, "actions": {"prevent": true}, "detect": {
         "volumeBinaries": true,
         "exceptions": [{"path": "/opt/excepted"}],
