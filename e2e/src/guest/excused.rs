@@ -56,6 +56,11 @@ pub(crate) const EXCUSES: &[Excuse] = &[
         applies: |kernel, _| kernel < (6, 17),
         why: "before 6.17 no hook is for chattr: its first execution waits for a comparison",
     },
+    Excuse {
+        case: "new-binary/detached-mount",
+        applies: |_, _| is_asked(),
+        why: "through a mount that is in no mount table an image's file is refused, too: whoever is asked cannot tell which file it is",
+    },
     not_mapped("library/mmap-exec"),
     not_mapped("library/mmap-shared-exec"),
     not_mapped("library/mmap-that-implies-exec"),
