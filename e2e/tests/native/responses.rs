@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Container, Enforcer, Rig, cgroup_parent, wait_for};
+use crate::rig::{Container, Enforcer, Rig, cgroup_parent, enforcer_said, wait_for};
 
 /// With cgroup v1 in each hierarchy.
 fn cgroup(id: &str) -> PathBuf {
@@ -115,7 +115,7 @@ fn a_container_is_paused_until_it_is_resumed_or_mooring_is_removed() {
     let mut violating = violate(&container, "dropped");
     awaited(&enforcer, id, "/dropped", "Done", "every process is paused until somebody resumes it");
     stands_still();
-    let resumed = rig.command(&["resume", id]);
+    let resumed = enforcer_said(&["resume", id]);
     assert!(resumed.status.success(), "{resumed:?}");
     goes_on();
     awaited(&enforcer, id, "/dropped", "Done", "resumed by mooring-enforcer resume");

@@ -183,18 +183,13 @@ impl Rig {
         let name: Vec<_> = pins.iter().filter_map(|part| part.to_str()).filter(|part| *part != "/").collect();
         let folder = Path::new("/run/mooring/fanotify").join(name.join("-"));
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| process(*pid).is_some()).collect()
+        let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        processes.filter(|pid| process(*pid).is_some()).collect()
     }
 
     /// What the container sees as `/data`.
     pub(crate) fn data(&self, id: &str) -> PathBuf {
         self.scratch.path().join("bundles").join(id).join("data")
-    }
-
-    /// The enforcer's binary, once, with these arguments.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(binary()).args(arguments).output().unwrap()
     }
 
     pub(crate) fn release(&self) {
@@ -227,6 +222,11 @@ pub(crate) fn cgroup_parent() -> String {
 fn binary() -> PathBuf {
     let built = repository("target/x86_64-unknown-linux-gnu/release/mooring-enforcer");
     std::env::var_os("MOORING_ENFORCER").map_or(built, PathBuf::from)
+}
+
+/// The enforcer's binary, once, with these arguments.
+pub(crate) fn enforcer_said(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).output().unwrap()
 }
 
 /// The command line of a process that has not ended.
