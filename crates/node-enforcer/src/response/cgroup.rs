@@ -23,6 +23,8 @@ use crate::containers::Hierarchy;
 const DEPTH_MAX: usize = 200;
 /// Where runtimes look for v1's freezer.
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
+/// What a thread needs to see that its process executes.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(2);
 /// Bytes of one of a cgroup's files: a list of processes is as long as the kernel's pids allow.
 const FILE_MAX: u64 = 64 << 20;
 
@@ -106,15 +108,21 @@ impl Cgroup {
         Ok(!self.processes()?.is_empty())
     }
 
-    /// Whether every process in it and below is frozen.
+    /// Whether every process in it and below is frozen. On v1 a thread that executes waits for its process's others, and for ever where these are
+    /// frozen already: then all go on for a moment, and are frozen again.
     ///
     /// # Errors
     /// When it cannot be asked.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        match &self.version_1 {
-            None => self.event("frozen "),
-            Some(version_1) => Ok(self.read_of(&self.freezer(version_1)?, "freezer.state")?.trim() == "FROZEN"),
+        let Some(version_1) = &self.version_1 else { return self.event("frozen ") };
+        let folder = self.freezer(version_1)?;
+        let state = || self.read_of(&folder, "freezer.state");
+        if state()?.trim() == "FREEZING" {
+            self.write(&folder, "freezer.state", "THAWED")?;
+            std::thread::sleep(MOMENT);
+            self.write(&folder, "freezer.state", "FROZEN")?;
         }
+        Ok(state()?.trim() == "FROZEN")
     }
 
     fn event(&self, key: &str) -> Result<bool, CgroupError> {
