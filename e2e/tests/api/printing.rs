@@ -1,6 +1,7 @@
 //! What people see: `kubectl get`, `kubectl explain`, field selectors.
 
 use mooring_crd::{DriftEvent, Kind};
+use mooring_e2e::testing::eventually;
 use serde_json::{Value, json};
 
 use super::{cases, kubectl};
@@ -120,6 +121,8 @@ fn explain_knows_every_field() {
         let mut fields = 0;
         compare(kind.as_str(), &kind.schema().unwrap(), schema, &mut fields);
         println!("{kind}: {fields} fields");
+        // Short names are known some time after the kind is.
+        eventually("its short name", || kubectl().run(&["explain", kind.short_name()]).is_ok());
         let explained = kubectl().run(&["explain", kind.short_name(), "--recursive"]).unwrap();
         assert!(explained.contains(&format!("KIND:       {kind}")), "{explained}");
     }
