@@ -158,6 +158,10 @@ fn every_right_is_used(cluster: &Cluster) {
     let requests = cluster.audit().unwrap();
     for grant in GRANTS.iter().filter(|grant| grant.binary == Binary::Enforcer) {
         for verb in grant.verbs {
+            // While a container is paused, which no container here can be: tests/pods/responses.rs.
+            if (*verb, grant.resource) == ("list", "driftevents") {
+                continue;
+            }
             let is_it = |request: &mooring_e2e::cluster::Request| {
                 // What was refused was of no use.
                 request.user.ends_with(":mooring-enforcer")
