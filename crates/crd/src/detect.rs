@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, rules};
+use crate::rules;
 
 /// What counts as a violation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,24 +31,14 @@ pub struct Detect {
     /// Files that may run although they drifted. An exception holds for this policy only and never weakens another one.
     /// At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
-        "maxItems" = limits::MAX_LIST_PATHS,
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["path"],
-        "x-kubernetes-validations" = rules::few_patterns(),
-    ))]
+    #[schemars(transform = rules::list_of_paths)]
     pub exceptions: Vec<Exception>,
 
     /// Files that may never run, even where the image brought them: by their path, by the path that they had in the
     /// image, and by the name with which they are invoked. Only with actions.prevent are they stopped; without it they
     /// are reported and run. At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
-        "maxItems" = limits::MAX_LIST_PATHS,
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["path"],
-        "x-kubernetes-validations" = rules::few_patterns(),
-    ))]
+    #[schemars(transform = rules::list_of_paths)]
     pub prohibited_binaries: Vec<ProhibitedBinary>,
 
     /// Programs that may execute drifted files: what such a program itself executes is no drift to this policy. It has to
@@ -56,24 +46,14 @@ pub struct Detect {
     /// moved to since. What it executes gains nothing, unless it is listed too. It covers execution, not
     /// driftedLibraries. At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
-        "maxItems" = limits::MAX_LIST_PATHS,
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["path"],
-        "x-kubernetes-validations" = rules::few_patterns(),
-    ))]
+    #[schemars(transform = rules::list_of_paths)]
     pub process_exceptions: Vec<ProcessPath>,
 
     /// Programs that may execute nothing, not even what the image brought: a server that never starts a shell. They count
     /// by their path and by the path that they had in the image. Only what they execute themselves is a violation
     /// (ProhibitedProcess). Only with actions.prevent is it stopped. At most 256, each path once, 32 of them patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
-        "maxItems" = limits::MAX_LIST_PATHS,
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["path"],
-        "x-kubernetes-validations" = rules::few_patterns(),
-    ))]
+    #[schemars(transform = rules::list_of_paths)]
     pub prohibited_processes: Vec<ProcessPath>,
 }
 

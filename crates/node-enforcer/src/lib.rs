@@ -7,6 +7,7 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod containers;
+mod descriptors;
 pub mod explain;
 pub mod fanotify;
 pub mod kernel;

@@ -11,14 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::rig::{Container, Enforcer, Rig, TOKEN, process, wait_for};
+use crate::rig::{Container, Enforcer, Rig, process, ran, wait_for};
 
 /// No execution may take longer.
 const LONGEST: Duration = Duration::from_secs(1);
-
-fn ran(output: &Output) -> bool {
-    String::from_utf8_lossy(&output.stdout).contains(TOKEN)
-}
 
 /// As a shell tells it of a program that it may not execute (EPERM).
 fn was_refused(output: &Output) -> bool {
@@ -30,18 +26,7 @@ fn was_refused(output: &Output) -> bool {
 #[ignore = "needs root, and packages from Debian's archive"]
 fn what_a_container_drops_is_refused() {
     let mut rig = Rig::new();
-    let other = rig.container("mooring-native-other");
-    rig.policy("native", json!({"scope": {"containers": ["mooring-native-after"]}, "actions": {"prevent": true}}));
-    let enforcer = rig.enforcer(&["--backend", "Fanotify"]);
-    assert!(enforcer.said("enforcing: ").unwrap().contains("backend=Fanotify"));
-    let after = rig.container("mooring-native-after");
-
-    for container in [&after, &other] {
-        assert!(ran(&container.execute(&["/bin/tiny"])), "the image's own program does not run");
-        let copied = container.run("cp /bin/tiny /dropped; cp /bin/other /bin/swapped; /bin/true");
-        assert!(copied.status.success(), "{copied:?}");
-    }
-    assert!(ran(&other.execute(&["/dropped"])), "a container that the policy is not for is disturbed");
+    let (enforcer, after) = rig.protecting("Fanotify");
 
     let refused = after.run("/dropped");
     assert!(was_refused(&refused), "{refused:?}");

@@ -3,13 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
-use serde_json::json;
-
-use crate::rig::{Rig, TOKEN, wait_for};
-
-fn ran(output: &Output) -> bool {
-    String::from_utf8_lossy(&output.stdout).contains(TOKEN)
-}
+use crate::rig::{Rig, ran, wait_for};
 
 /// As the runtime tells it of the first process of an exec.
 fn was_killed(output: &Output) -> bool {
@@ -20,18 +14,7 @@ fn was_killed(output: &Output) -> bool {
 #[ignore = "needs root, and packages from Debian's archive"]
 fn what_a_container_drops_is_killed_before_its_first_instruction() {
     let mut rig = Rig::new();
-    let other = rig.container("mooring-native-other");
-    rig.policy("native", json!({"scope": {"containers": ["mooring-native-after"]}, "actions": {"prevent": true}}));
-    let enforcer = rig.enforcer(&["--backend", "Kill"]);
-    assert!(enforcer.said("enforcing: ").unwrap().contains("backend=Kill"));
-    let after = rig.container("mooring-native-after");
-
-    for container in [&after, &other] {
-        assert!(ran(&container.execute(&["/bin/tiny"])), "the image's own program does not run");
-        let copied = container.run("cp /bin/tiny /dropped; cp /bin/other /bin/swapped; /bin/true");
-        assert!(copied.status.success(), "{copied:?}");
-    }
-    assert!(ran(&other.execute(&["/dropped"])), "a container that the policy is not for is disturbed");
+    let (enforcer, after) = rig.protecting("Kill");
 
     // As the runtime's own first process, and as a child of a shell.
     for output in [after.execute(&["/dropped"]), after.run("/dropped")] {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 const SUITE: &str = "bookworm";
 const PACKAGES: [&str; 3] = ["runc", "libseccomp2", "busybox-static"];
 /// What the dropped program prints, first of all.
-pub(crate) const TOKEN: &str = "DROPPED-PROGRAM-RAN\n";
+const TOKEN: &str = "DROPPED-PROGRAM-RAN\n";
 /// The applets that the image has.
 const APPLETS: [&str; 11] = ["sh", "cp", "chmod", "sleep", "true", "cat", "mv", "ln", "mkdir", "touch", "rm"];
 const WAIT: Duration = Duration::from_secs(20);
@@ -192,6 +192,22 @@ impl Rig {
         self.scratch.path().join("bundles").join(id).join("data")
     }
 
+    /// An enforcer that prevents drift in one of two containers by this backend. In both `/dropped` was dropped; it runs in the other.
+    pub(crate) fn protecting(&mut self, backend: &str) -> (Enforcer, Container) {
+        let other = self.container("mooring-native-other");
+        self.policy("native", json!({"scope": {"containers": ["mooring-native-after"]}, "actions": {"prevent": true}}));
+        let enforcer = self.enforcer(&["--backend", backend]);
+        assert!(enforcer.said("enforcing: ").unwrap().contains(&format!("backend={backend}")));
+        let after = self.container("mooring-native-after");
+        for container in [&after, &other] {
+            assert!(ran(&container.execute(&["/bin/tiny"])), "the image's own program does not run");
+            let copied = container.run("cp /bin/tiny /dropped; cp /bin/other /bin/swapped; /bin/true");
+            assert!(copied.status.success(), "{copied:?}");
+        }
+        assert!(ran(&other.execute(&["/dropped"])), "a container that the policy is not for is disturbed");
+        (enforcer, after)
+    }
+
     pub(crate) fn release(&self) {
         let ended = Command::new(binary()).args(["release", "--pin-dir"]).arg(self.pins()).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
@@ -222,6 +238,11 @@ pub(crate) fn cgroup_parent() -> String {
 fn binary() -> PathBuf {
     let built = repository("target/x86_64-unknown-linux-gnu/release/mooring-enforcer");
     std::env::var_os("MOORING_ENFORCER").map_or(built, PathBuf::from)
+}
+
+/// Whether the program that was dropped, or is the image's own, has run.
+pub(crate) fn ran(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stdout).contains(TOKEN)
 }
 
 /// The enforcer's binary, once, with these arguments.

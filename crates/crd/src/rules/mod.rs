@@ -80,15 +80,19 @@ fn pattern() -> [Value; 3] {
     ]
 }
 
-/// How many entries of a list may be patterns.
-pub(crate) fn few_patterns() -> Value {
-    json!([rule(
+/// Each list of `detect`: how many entries it has, each path once, and how many of them may be patterns.
+pub(crate) fn list_of_paths(schema: &mut Schema) {
+    let few_patterns = rule(
         &format!("self.filter(e, e.path.contains('*')).size() <= {}", limits::MAX_LIST_PATTERNS),
         &format!(
             "must hold at most {} patterns, which are the paths with '*': write fewer, or full paths",
             limits::MAX_LIST_PATTERNS
         ),
-    )])
+    );
+    schema.insert("maxItems".to_owned(), json!(limits::MAX_LIST_PATHS));
+    schema.insert("x-kubernetes-list-type".to_owned(), json!("map"));
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(["path"]));
+    schema.insert("x-kubernetes-validations".to_owned(), json!([few_patterns]));
 }
 
 /// `detect.prohibitedBinaries[].path`, and that of a program in the lists of processes.

@@ -12,7 +12,6 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::fanotify::{
     EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::sys::Seen;
 use super::wire::Tracked;
@@ -110,9 +109,7 @@ impl Marks {
     /// Without `CAP_SYS_ADMIN`, or on a kernel without permission events.
     pub(super) fn new() -> io::Result<Self> {
         // An event is a descriptor. What cannot be opened for want of one is denied by the kernel.
-        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-        }
+        crate::descriptors::allow_most();
         let flags = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
             | InitFlags::FAN_NONBLOCK

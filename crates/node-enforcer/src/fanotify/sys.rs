@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
 use nix::errno::Errno;
 use nix::libc;
-use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, setpriority_process};
 
 /// What the system says of an open file, in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,8 +137,7 @@ pub(super) fn open_by_handle(mount: &File, kind: u8, bytes: &[u8]) -> io::Result
 /// Runs before what is merely busy: an exec waits. Without the right to it goes on as it is.
 pub(super) fn hurry() {
     const FIRST: i32 = -20;
-    // SAFETY: it takes three numbers.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, FIRST) };
+    let _ = setpriority_process(None, FIRST);
 }
 
 /// Keeps what is touched in memory, so that a wait for a disk does not delay it (mlockall(2)). Without the right to it may be delayed.

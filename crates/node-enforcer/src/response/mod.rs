@@ -17,7 +17,6 @@ use std::time::Duration;
 use mooring_crd::{ActionResult, ContainerAction, ContainerActionOutcome, Switch};
 use mooring_policy::{Response, Switches};
 use nix::time::{ClockId, clock_gettime};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use cgroup::{Cgroup, CgroupError};
 pub use memory::Memory;
@@ -25,6 +24,7 @@ pub use protect::{ProtectedPod, is_static};
 pub use resume::{ResumeError, resume, resume_all};
 
 use crate::containers::{Container, Hierarchy};
+use crate::descriptors;
 use life::Life;
 
 /// The time since the machine's start, its sleep included.
@@ -78,9 +78,8 @@ impl Responder {
     /// as many as it may have.
     #[must_use]
     pub fn new(cgroups: Hierarchy) -> Self {
-        let limit = getrlimit(Resource::Nofile);
-        // Where it is not: beyond it a cgroup is opened when there is something to do.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        // Beyond the limit a cgroup is opened when there is something to do.
+        descriptors::allow_most();
         Self { cgroups, switches: Switches::default(), protected: Vec::new(), lives: BTreeMap::new(), told: Vec::new() }
     }
 
