@@ -21,12 +21,23 @@ struct target {
 	bool unproved;    /* has upper and lower, and nobody knows whether they are the same */
 };
 
-/* From pointers that the verifier knows, which cost no helper. */
-#define TARGET(inode_, dentry_, mnt_) \
-	{ \
-		.inode = (inode_), .dentry = (dentry_), .mnt = (mnt_), .number = (inode_)->i_ino, .dev = (inode_)->i_sb->s_dev, \
-		.links = (inode_)->i_nlink, \
-	}
+static __always_inline void fill_target(struct target *target, struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
+{
+	struct super_block *sb = READ(inode, i_sb);
+
+	target->inode = inode;
+	target->dentry = dentry;
+	target->mnt = mnt;
+	target->number = READ(inode, i_ino);
+	target->dev = READ(sb, s_dev);
+	target->links = READ(inode, i_nlink);
+}
+
+/* What was opened as this file, where that is not an overlay's mapping. */
+static __always_inline void fill_target_of(struct target *target, struct file *file)
+{
+	fill_target(target, READ(file, f_inode), READ(file, f_path.dentry), READ(file, f_path.mnt));
+}
 
 static __always_inline __s64 changed_at(struct inode *inode)
 {
@@ -85,7 +96,7 @@ static __always_inline void classify_overlay(struct target *target)
 	target->unproved = target->file_class == CLASS_MODIFIED_BINARY;
 }
 
-static __always_inline void classify(struct subject *subject, struct target *target)
+static __noinline void classify(struct subject *subject, struct target *target)
 {
 	struct container *container = subject->container;
 

@@ -56,43 +56,45 @@ static __always_inline void fill_key(struct flood_key *key, __u64 cgroup, __u64 
 	key->use = use;
 }
 
+static __always_inline void note_counted(struct scratch *scratch, __u32 counted)
+{
+	scratch->request.tell = counted & TELL;
+	scratch->record.aggregated = !(counted & NOT_COUNTED);
+}
+
+/* Counts what no list had to be asked for. By itself, so that the key is not on the stack of all that judge() calls. */
+static __noinline __u32 count_by_class(struct subject *subject, struct target *target, __u32 use, struct rules *rules,
+				       struct verdict *verdict)
+{
+	struct flood_key key;
+
+	fill_key(&key, subject->cgroup, target->number, target->dev, target->file_class, use, rules, verdict);
+	return count_violation(&key);
+}
+
 /* With the names: asks the lists, and counts. Positive: refused. */
-__noinline int judge_slowly(__u32 slot)
+__noinline int judge_by_lists(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct tables tables = {};
-	struct violation_record *record;
 	struct request *request;
 	struct verdict *verdict;
+	struct rules *rules;
 
 	if (!scratch)
 		return 0;
 	request = &scratch->request;
-	/* Those that the fast path saw, whatever is switched meanwhile. */
-	tables.half = request->half;
-	tables.rules = rules_of(tables.half);
-	scratch->verdict.drift = 0;
-	scratch->verdict.prohibited = 0;
-	scratch->verdict.prohibited_process = 0;
-	if (!tables.rules)
-		return 1;
-	record = &scratch->record;
 	verdict = &scratch->verdict;
-	if (request->by_names) {
-		judge_by_names(slot, request->half);
-		if (!violated(verdict))
-			return 0;
-	} else {
-		verdict_of(tables.rules, request->member, request->use, request->file_class, 0, 0, 0, verdict);
-	}
-	/* Without lists the fast path has counted it. */
-	if (request->by_names) {
-		fill_key(&record->key, request->cgroup, request->number, request->dev, request->file_class, request->use,
-			 tables.rules, verdict);
-		request->tell = count_violation(&record->key, &record->aggregated);
-	}
-	/* A new file is asked for with its first report only: most are what they seem. */
-	request->unproved |= request->file_class == CLASS_NEW_BINARY && request->root_is_overlay && request->tell;
+	__builtin_memset(verdict, 0, sizeof(*verdict));
+	/* Those that the fast path saw, whatever is switched meanwhile. */
+	rules = rules_of(request->half);
+	if (!rules)
+		return 1;
+	judge_by_names(slot, request->half);
+	if (!violated(verdict))
+		return 0;
+	fill_key(&scratch->record.key, request->cgroup, request->number, request->dev, request->file_class, request->use, rules,
+		 verdict);
+	note_counted(scratch, count_violation(&scratch->record.key));
 	return verdict->denied ? 1 : 0;
 }
 
@@ -103,7 +105,9 @@ __noinline int tell(__u32 slot)
 
 	if (!scratch || !violated(&scratch->verdict))
 		return 0;
-	if (scratch->request.unproved)
+	/* A new file is asked for with its first report only: most are what they seem. */
+	if (scratch->request.unproved ||
+	    (scratch->request.file_class == CLASS_NEW_BINARY && scratch->request.root_is_overlay && scratch->request.tell))
 		ask_for_proof(scratch);
 	if (!scratch->request.tell)
 		return 0;
@@ -141,8 +145,10 @@ __noinline int find_caller(__u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct file *file = BPF_CORE_READ(task, mm, exe_file);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct mm_struct *mm = LOAD(task, mm);
+	struct file *file = LOAD(mm, exe_file);
+	struct inode *inode = LOAD(file, f_inode);
+	struct super_block *sb = LOAD(inode, i_sb);
 	struct target target = {};
 	struct subject subject = {};
 
@@ -153,11 +159,11 @@ __noinline int find_caller(__u32 slot)
 	if (!subject.container)
 		return -1;
 	target.inode = inode;
-	target.dentry = BPF_CORE_READ(file, f_path.dentry);
-	target.mnt = BPF_CORE_READ(file, f_path.mnt);
-	target.number = BPF_CORE_READ(inode, i_ino);
-	target.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	target.links = BPF_CORE_READ(inode, i_nlink);
+	target.dentry = LOAD(file, f_path.dentry);
+	target.mnt = LOAD(file, f_path.mnt);
+	target.number = LOAD(inode, i_ino);
+	target.dev = LOAD(sb, s_dev);
+	target.links = LOAD(inode, i_nlink);
 	classify(&subject, &target);
 	fill_file(&scratch->request, subject.container, &target);
 	return 0;
@@ -187,10 +193,9 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	__u64 member = member_of(tables, subject);
 	struct verdict verdict = {};
 	struct scratch *scratch;
-	struct flood_key key;
-	__u64 drift, aggregated = 1;
-	bool by_names, by_caller, counted = false, refused;
-	__u32 file_class, slot;
+	bool by_names, by_caller, refused;
+	__u32 file_class, slot, counted = 0;
+	__u64 drift;
 
 	if (!member)
 		return false;
@@ -198,6 +203,7 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	file_class = target->file_class;
 	if (file_class >= CLASSES)
 		file_class = CLASS_FOREIGN_MOUNT;
+	target->file_class = file_class;
 	drift = member & rules->detects[use][file_class];
 	by_caller = use == USE_EXECUTE && runs_caller && process_lists_matter(rules, member, drift);
 	by_names = by_caller || lists_matter(rules, member, drift);
@@ -209,9 +215,8 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 
 	if (!by_names) {
 		verdict_of(rules, member, use, file_class, 0, 0, 0, &verdict);
-		fill_key(&key, subject->cgroup, target->number, target->dev, file_class, use, rules, &verdict);
-		counted = count_violation(&key, &aggregated);
-		if (!counted && !target->unproved)
+		counted = count_by_class(subject, target, use, rules, &verdict);
+		if (!(counted & TELL) && !target->unproved)
 			return verdict.denied != 0;
 	}
 	scratch = claim_scratch(&slot);
@@ -238,21 +243,30 @@ static __always_inline bool judge(struct tables *tables, struct subject *subject
 	fill_file(&scratch->request, subject->container, target);
 	scratch->request.invoked = (__u64)invoked;
 	scratch->request.use = use;
-	scratch->request.by_names = by_names;
 	scratch->request.unproved = target->unproved;
-	scratch->request.tell = counted;
-	if (counted) {
-		scratch->record.key = key;
-		scratch->record.aggregated = aggregated;
+	if (!by_names) {
+		fill_key(&scratch->record.key, subject->cgroup, target->number, target->dev, file_class, use, rules, &verdict);
+		note_counted(scratch, counted);
 	}
 	name_path(slot);
 	name_lower(slot);
-	name_invoked(slot);
-	name_alias(slot);
-	refused = judge_slowly(slot) > 0;
+	/* Not even verified for a hook that invokes nothing. */
+	if (invoked) {
+		name_invoked(slot);
+		name_alias(slot);
+	} else {
+		clear_name(&scratch->names[NAME_INDEX_INVOKED]);
+		clear_name(&scratch->names[NAME_INDEX_ALIAS]);
+	}
+	if (by_names) {
+		refused = judge_by_lists(slot) > 0;
+	} else {
+		scratch->verdict = verdict;
+		refused = verdict.denied != 0;
+	}
 	tell(slot);
 	release_scratch(slot);
-	return refused || verdict.denied;
+	return refused;
 }
 
 #endif

@@ -76,6 +76,7 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
+	struct target target = {};
 	struct tables tables = {};
 	struct file *file;
 	bool refused;
@@ -87,12 +88,9 @@ int BPF_PROG(mooring_bprm_check_security, struct linux_binprm *bprm)
 	if (!decides(&tables) || is_runtime(task, &subject))
 		return 0;
 	file = bprm->file;
-	{
-		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
-
-		/* The new program's memory is not the task's own yet. */
-		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false, true);
-	}
+	fill_target_of(&target, file);
+	/* The new program's memory is not the task's own yet. */
+	refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false, true);
 	/* What a script opens next is a program, which comes by here itself. */
 	if (!refused && !(bprm->buf[0] == '#' && bprm->buf[1] == '!'))
 		note_executing(task, file->f_inode);
@@ -136,6 +134,7 @@ int mooring_exec(__u64 *ctx)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
+	struct target target = {};
 	struct tables tables = {};
 	struct linux_binprm *bprm;
 	struct file *file;
@@ -156,12 +155,9 @@ int mooring_exec(__u64 *ctx)
 	}
 	/* Of a script its interpreter; the script itself is closed by now. */
 	file = bprm->file;
-	{
-		struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
-
-		/* The lists of processes mean the same on every kernel here: nothing. */
-		refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false, false);
-	}
+	fill_target_of(&target, file);
+	/* The lists of processes mean the same on every kernel here: nothing. */
+	refused = judge(&tables, &subject, &target, USE_EXECUTE, bprm->interp, false, false);
 	if (refused)
 		bpf_send_signal(SIGKILL);
 	else if (!exec_is_prepared)
@@ -176,28 +172,31 @@ int mooring_exec(__u64 *ctx)
  */
 static __always_inline bool is_opened_by_overlayfs(struct file *file, struct inode *inode)
 {
+	struct dentry *dentry = READ(file, f_path.dentry);
+	struct super_block *sb = READ(inode, i_sb);
 	struct mount *mount;
 
-	if (file->f_path.dentry->d_inode != inode)
+	if (READ(dentry, d_inode) != inode)
 		return true;
-	if (inode->i_sb->s_flags & SB_KERNMOUNT)
+	if (READ(sb, s_flags) & SB_KERNMOUNT)
 		return false;
-	mount = (void *)file->f_path.mnt - bpf_core_field_offset(struct mount, mnt);
+	mount = (void *)READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
 	return BPF_CORE_READ(mount, mnt_ns) == MNT_NS_INTERNAL;
 }
 
 /* An executable is opened: the program itself, a script's interpreter, or an ELF interpreter, which no other hook sees before it is mapped. */
 static __always_inline bool open_for_execution(struct file *file)
 {
-	struct target target = TARGET(file->f_inode, file->f_path.dentry, file->f_path.mnt);
 	struct task_struct *task = current_task();
 	struct subject subject = {};
+	struct target target = {};
 	struct tables tables = {};
 	struct executing *noted;
 
-	if (!find_container(cgroup_of(task), &subject) || is_opened_by_overlayfs(file, target.inode) || !decides(&tables) ||
+	if (!find_container(cgroup_of(task), &subject) || is_opened_by_overlayfs(file, file->f_inode) || !decides(&tables) ||
 	    is_runtime(task, &subject))
 		return false;
+	fill_target_of(&target, file);
 	noted = executing_of(task);
 	if (noted && noted->mm == (__u64)READ(task, mm))
 		return judge(&tables, &subject, &target, USE_MAP, NULL, false, false);
@@ -223,27 +222,21 @@ int BPF_PROG(mooring_file_open, struct file *file)
 	return 0;
 }
 
-static __always_inline bool judge_mapping(struct target *target)
+/* Does what this task maps have to be judged at all? The cheap question: most tasks are in no container. */
+static __always_inline bool is_judged(struct task_struct *task, struct subject *subject, struct tables *tables)
 {
-	struct task_struct *task = current_task();
-	struct subject subject = {};
-	struct tables tables = {};
-	struct executing *noted;
-
-	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, &subject))
-		return 0;
-	/* The program itself, mapped by execve into its new memory, was judged as a program. */
-	noted = executing_of(task);
-	if (noted && noted->inode == (__u64)target->inode && noted->mm != (__u64)READ(task, mm))
-		return 0;
-	return judge(&tables, &subject, target, USE_MAP, NULL, false, false);
+	return find_container(cgroup_of(task), subject) && decides(tables) && !is_runtime(task, subject);
 }
 
-static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
+static __always_inline bool judge_mapping(struct task_struct *task, struct subject *subject, struct tables *tables,
+					  struct target *target)
 {
-	struct target target = TARGET(inode, dentry, mnt);
+	struct executing *noted = executing_of(task);
 
-	return judge_mapping(&target);
+	/* The program itself, mapped by execve into its new memory, was judged as a program. */
+	if (noted && noted->inode == (__u64)target->inode && noted->mm != (__u64)READ(task, mm))
+		return false;
+	return judge(tables, subject, target, USE_MAP, NULL, false, false);
 }
 
 /*
@@ -253,16 +246,21 @@ static __always_inline bool judge_mapped_file(struct inode *inode, struct dentry
 static __always_inline unsigned long implied_protection(struct file *file, unsigned long prot)
 {
 	struct task_struct *task = current_task();
+	struct vfsmount *mnt = READ(file, f_path.mnt);
 
 	if ((prot & (PROT_READ | PROT_EXEC)) != PROT_READ || !(READ(task, personality) & READ_IMPLIES_EXEC))
 		return prot;
-	return file->f_path.mnt->mnt_flags & MNT_NOEXEC ? prot : prot | PROT_EXEC;
+	return READ(mnt, mnt_flags) & MNT_NOEXEC ? prot : prot | PROT_EXEC;
 }
 
 SEC("lsm/mmap_file")
 int mooring_mmap_file(__u64 *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct target target = {};
+	struct tables tables = {};
 	unsigned long prot, flags;
 
 	if (!file)
@@ -281,9 +279,12 @@ int mooring_mmap_file(__u64 *ctx)
 	if ((file->f_inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
 	/* Attached by shmat(), which has data of its own in the file; one that was opened by /proc/PID/map_files has none. */
-	if (file->private_data && is_kernel_memory(file->f_inode, file->f_path.dentry))
+	if (file->private_data && is_kernel_memory(file->f_inode, READ(file, f_path.dentry)))
 		return 0;
-	return answer(judge_mapped_file(file->f_inode, file->f_path.dentry, file->f_path.mnt));
+	if (!is_judged(task, &subject, &tables))
+		return 0;
+	fill_target_of(&target, file);
+	return answer(judge_mapping(task, &subject, &tables, &target));
 }
 
 /*
@@ -318,6 +319,11 @@ static __always_inline bool find_overlay_target(struct file *file, struct target
 SEC("lsm/file_mprotect")
 int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct target target = {};
+	struct tables tables = {};
+	struct dentry *dentry;
 	struct inode *inode;
 	struct file *file;
 
@@ -331,17 +337,17 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	inode = file->f_inode;
 	if (!inode || (inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	if (bpf_core_field_exists(struct backing_file, user_path)) {
-		struct target target = {};
-
-		if (find_overlay_target(file, &target))
-			return answer(judge_mapping(&target));
-	}
-	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
-	inode = file->f_path.dentry->d_inode;
-	if (!inode || is_kernel_memory(inode, file->f_path.dentry))
+	if (!is_judged(task, &subject, &tables))
 		return 0;
-	return answer(judge_mapped_file(inode, file->f_path.dentry, file->f_path.mnt));
+	if (!bpf_core_field_exists(struct backing_file, user_path) || !find_overlay_target(file, &target)) {
+		/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
+		dentry = READ(file, f_path.dentry);
+		inode = READ(dentry, d_inode);
+		if (!inode || is_kernel_memory(inode, dentry))
+			return 0;
+		fill_target(&target, inode, dentry, READ(file, f_path.mnt));
+	}
+	return answer(judge_mapping(task, &subject, &tables, &target));
 }
 
 static __always_inline void metadata_changes(struct dentry *dentry)

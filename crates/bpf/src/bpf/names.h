@@ -56,13 +56,11 @@ static __always_inline bool prepend_slash(struct name *name)
 /* Puts "/" and a dentry's name before what is there. Few branches: the verifier follows each of them for every component. */
 static __always_inline bool prepend_component(struct name *name, struct dentry *dentry)
 {
-	const unsigned char *text = NULL;
-	__u32 length = 0;
+	const unsigned char *text = LOAD(dentry, d_name.name);
+	__u32 length = LOAD(dentry, d_name.len);
 	__u64 offset;
 	__u8 *start;
 
-	bpf_core_read(&length, sizeof(length), &dentry->d_name.len);
-	bpf_core_read(&text, sizeof(text), &dentry->d_name.name);
 	offset = (__u64)name->offset - length - 1;
 	if (offset >= NAME_LEN) {
 		name->state = NAME_TOO_LONG;
@@ -94,7 +92,7 @@ __noinline int walk_up(__u32 slot, __u32 index)
 	dentry = (struct dentry *)scratch->walk.dentry;
 	stop = (struct dentry *)scratch->walk.stop;
 	for (int component = 0; component <= PATH_COMPONENTS; component++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		struct dentry *parent = LOAD(dentry, d_parent);
 
 		if (dentry == stop) {
 			name->state = NAME_PATH;

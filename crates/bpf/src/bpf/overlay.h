@@ -8,15 +8,12 @@
 /* struct ovl_inode is in the module's BTF only where modules have BTF; __upperdentry follows vfs_inode in every version. */
 static __always_inline struct dentry *upper_of(struct inode *inode)
 {
-	struct dentry *upper = NULL;
+	__u32 offset = bpf_core_type_size(struct inode);
 
 	if (bpf_core_field_exists(struct ovl_inode, __upperdentry))
-		bpf_probe_read_kernel(&upper, sizeof(upper),
-				      (void *)inode + bpf_core_field_offset(struct ovl_inode, __upperdentry) -
-					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	else
-		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
-	return upper;
+		offset =
+		    bpf_core_field_offset(struct ovl_inode, __upperdentry) - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+	return (struct dentry *)word_at(inode, offset);
 }
 
 /* The image's own file behind an overlay inode. */
@@ -31,23 +28,29 @@ struct lower {
 
 static __always_inline void read_ovl_path(const void *ovl_path, struct ovl_path_fixed *read)
 {
-	bpf_probe_read_kernel(read, sizeof(*read), ovl_path);
+	read->layer = (void *)word_at(ovl_path, offsetof(struct ovl_path_fixed, layer));
+	read->dentry = (struct dentry *)word_at(ovl_path, offsetof(struct ovl_path_fixed, dentry));
+}
+
+/* From 6.5 on. */
+static __always_inline const void *entry_of(struct inode *inode)
+{
+	return (const void *)word_at(inode, bpf_core_field_offset(struct ovl_inode, oe) -
+						bpf_core_field_offset(struct ovl_inode, vfs_inode));
+}
+
+static __always_inline __u32 layers_of(const void *entry)
+{
+	return word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower));
 }
 
 /* From 5.19 on the inode knows its lower dentry and layer. */
 static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_fixed *path)
 {
 	if (bpf_core_field_exists(struct ovl_inode, oe)) {
-		struct ovl_entry *entry = NULL;
-		unsigned int layers = 0;
+		const void *entry = entry_of(inode);
 
-		bpf_probe_read_kernel(&entry, sizeof(entry),
-				      (void *)inode + bpf_core_field_offset(struct ovl_inode, oe) -
-					  bpf_core_field_offset(struct ovl_inode, vfs_inode));
-		if (!entry)
-			return false;
-		bpf_core_read(&layers, sizeof(layers), &entry->__numlower);
-		if (!layers)
+		if (!entry || !layers_of(entry))
 			return false;
 		read_ovl_path((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack), path);
 	} else {
@@ -62,15 +65,13 @@ static __always_inline bool lower_path_of(struct inode *inode, struct ovl_path_f
 static __always_inline struct inode *lower_inode_of(struct inode *inode)
 {
 	struct ovl_path_fixed path = {};
-	struct inode *lower = NULL;
 
 	if (HAS_LOWER_IN_INODE) {
 		struct dentry *dentry = lower_path_of(inode, &path) ? path.dentry : NULL;
 
-		return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
+		return dentry ? LOAD(dentry, d_inode) : NULL;
 	}
-	bpf_probe_read_kernel(&lower, sizeof(lower), (void *)inode + bpf_core_type_size(struct inode) + sizeof(void *));
-	return lower;
+	return (struct inode *)word_at(inode, bpf_core_type_size(struct inode) + sizeof(void *));
 }
 
 /* The same question without a helper, where that can be: every open for writing asks it. */
@@ -80,9 +81,8 @@ static __always_inline bool has_lower(struct inode *inode)
 
 	if (!bpf_core_field_exists(struct ovl_inode, oe))
 		return lower_inode_of(inode) != NULL;
-	entry = (void *)word_at(inode,
-				bpf_core_field_offset(struct ovl_inode, oe) - bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	return entry && (__u32)word_at(entry, bpf_core_field_offset(struct ovl_entry, __numlower)) > 0;
+	entry = entry_of(inode);
+	return entry && layers_of(entry) > 0;
 }
 
 /* Names of a hard-linked file that are looked at, up to 5.18, for the one that came from the image. */
@@ -92,16 +92,18 @@ static __always_inline bool has_lower(struct inode *inode)
 static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 {
 	struct ovl_path_fixed path = {};
-	struct vfsmount *mnt = NULL;
+	struct vfsmount *mnt;
 
 	lower->dentry = NULL;
 	lower->root = NULL;
-	lower->inode = lower_inode_of(inode);
+	if (HAS_LOWER_IN_INODE) {
+		lower->inode = lower_path_of(inode, &path) ? LOAD(path.dentry, d_inode) : NULL;
+	} else {
+		lower->inode = lower_inode_of(inode);
+	}
 	if (!lower->inode)
 		return;
-	if (HAS_LOWER_IN_INODE) {
-		lower_path_of(inode, &path);
-	} else {
+	if (!HAS_LOWER_IN_INODE) {
 		struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
 
 		for (int i = 0; i < ALIASES && alias; i++) {
@@ -121,8 +123,8 @@ static __always_inline void find_lower(struct inode *inode, struct lower *lower)
 		return;
 	lower->dentry = path.dentry;
 	/* The layer's first field in every version, and in no BTF where modules have none. */
-	bpf_probe_read_kernel(&mnt, sizeof(mnt), path.layer);
-	lower->root = BPF_CORE_READ(mnt, mnt_root);
+	mnt = (struct vfsmount *)word_at(path.layer, 0);
+	lower->root = LOAD(mnt, mnt_root);
 }
 
 /* Whose mark is asked for. */

@@ -13,28 +13,30 @@ static __always_inline void *floods_now(void)
 	return turn && *turn ? (void *)&floods_1 : (void *)&floods_0;
 }
 
-/* True when somebody has to be told: the first of its kind, or none could be counted. Generation 0 is the self-test's: nobody is told. */
-static __always_inline bool count_violation(struct flood_key *key, __u64 *aggregated)
+/* Somebody has to be told: it is the first of its kind, or could not be counted. */
+#define TELL 1
+/* There was no room to count it in. */
+#define NOT_COUNTED 2
+
+/* Generation 0 is the self-test's: nobody is told. */
+static __always_inline __u32 count_violation(struct flood_key *key)
 {
 	void *floods = floods_now();
 	struct flood *flood = bpf_map_lookup_elem(floods, key);
 	struct flood first = {.count = 1, .last_seen = bpf_ktime_get_ns()};
 
-	*aggregated = 1;
 	if (!key->generation)
-		return false;
+		return 0;
 	if (!flood) {
 		if (!bpf_map_update_elem(floods, key, &first, BPF_NOEXIST))
-			return true;
+			return TELL;
 		flood = bpf_map_lookup_elem(floods, key);
-		if (!flood) {
-			*aggregated = 0;
-			return true;
-		}
+		if (!flood)
+			return TELL | NOT_COUNTED;
 	}
 	__sync_fetch_and_add(&flood->count, 1);
 	flood->last_seen = bpf_ktime_get_ns();
-	return !flood->reported;
+	return flood->reported ? 0 : TELL;
 }
 
 static __always_inline void fill_process(struct violation_record *record)

@@ -23,7 +23,6 @@ struct request {
 	__u32 root_is_overlay;
 	__u32 file_class;
 	__u32 use;
-	__u32 by_names; /* the lists have to be asked */
 	__u32 unproved; /* has upper and lower, and nobody knows whether they are the same */
 	__u32 half;     /* of the tables that decide */
 	__u32 tell;     /* it was counted, and the agent has to know of it */

@@ -6,21 +6,12 @@
 #include "maps.h"
 #include <bpf/bpf_core_read.h>
 
-/* Cgroups between a task's own and the root that are looked at. A container's own is never deeper; those made in it may be. */
-#define CGROUP_DEPTH 32
+/* Cgroups from a task's own upwards that are looked at one by one; most tasks are less deep. */
+#define CGROUP_DEPTH 16
+/* Cgroups from the root downwards that are looked at where one is deeper. A container's own is never deeper; those made in it may be. */
+#define CONTAINER_DEPTH 32
 
 #define HAS_TASK_BTF bpf_core_enum_value_exists(enum bpf_func_id___known, BPF_FUNC_get_current_task_btf___known)
-
-/* 5.10 gives the current task as a number, whose fields only a helper may read. */
-#define READ(pointer, field) \
-	({ \
-		typeof((pointer)->field) value_; \
-		if (HAS_TASK_BTF) \
-			value_ = (pointer)->field; \
-		else \
-			bpf_core_read(&value_, sizeof(value_), &(pointer)->field); \
-		value_; \
-	})
 
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
@@ -41,6 +32,25 @@ static __always_inline __u64 word_at(const void *address, __u32 offset)
 	bpf_probe_read_kernel(&word, sizeof(word), address + offset);
 	return word;
 }
+
+/* A field of at most eight bytes, not among the last of its type, of any address: by word_at. */
+#define LOAD(pointer, field) ((typeof((pointer)->field))word_at(pointer, bpf_core_field_offset((pointer)->field)))
+
+/*
+ * 5.10 gives the current task as a number, whose fields only a helper may read. From 6.2 on a pointer that the verifier trusts makes it
+ * search all of the kernel's types for each pointer that is read through it, which takes milliseconds.
+ */
+#define READ(pointer, field) \
+	({ \
+		typeof((pointer)->field) value_; \
+		if (bpf_ksym_exists(bpf_rdonly_cast)) \
+			value_ = LOAD(pointer, field); \
+		else if (HAS_TASK_BTF) \
+			value_ = (pointer)->field; \
+		else \
+			bpf_core_read(&value_, sizeof(value_), &(pointer)->field); \
+		value_; \
+	})
 
 static __always_inline struct task_struct *current_task(void)
 {
@@ -68,7 +78,7 @@ __noinline __u64 find_container_from_root(__u64 start)
 {
 	struct cgroup *cgroup = (struct cgroup *)start;
 
-	for (__u32 level = 0; level < CGROUP_DEPTH; level++) {
+	for (__u32 level = 0; level < CONTAINER_DEPTH; level++) {
 		__u64 id = 0;
 
 		if (bpf_core_field_exists(cgroup->ancestors)) {
