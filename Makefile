@@ -137,7 +137,7 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
 test-native: build ## On this machine's own kernel, as root: Kill and Fanotify with a real runc, without a cluster
-	cargo test -p mooring-e2e --test native -- --ignored --test-threads 1
+	cargo test -p mooring-e2e --test native -- --ignored --test-threads 1 --skip costs
 	cargo test -p mooring-node-enforcer --test fanotify -- --ignored --test-threads 1
 
 test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd, KERNEL=5.10 LSM=default

@@ -7,6 +7,8 @@ use super::{BenchError, Numbers};
 enum Value {
     /// How much dearer the first is than the second, in percent.
     Overhead(&'static str, &'static str),
+    /// The same of nanoseconds.
+    Slower(&'static str, &'static str),
     /// How far apart two overheads are, in percentage points: with and without, of one and of the other.
     Apart([&'static str; 2], [&'static str; 2]),
     /// Thousands of instructions.
@@ -210,6 +212,27 @@ const ASKED: &[Bound] = &[
     bound("Fanotify: a refused exec, thousand instructions", Value::Thousands("refused asking"), 300.0, None),
 ];
 
+/// The two without anything that refuses in the kernel, by the wall clock of the machine that measures, on its own kernel.
+const NATIVE: &[Bound] = &[
+    reported(
+        "Kill: exec of an image binary in a container, wall clock",
+        Value::Slower("native-exec-ns killing", "native-exec-ns without-killing"),
+    ),
+    reported(
+        "Kill: exec in a container that no policy is for, wall clock",
+        Value::Slower("native-untracked-ns killing", "native-exec-ns without-killing"),
+    ),
+    reported(
+        "Fanotify: exec of an image binary in a container, wall clock",
+        Value::Slower("native-exec-ns asking", "native-exec-ns without-asking"),
+    ),
+    reported(
+        "Fanotify: exec in a container that no policy is for, wall clock",
+        Value::Slower("native-untracked-ns asking", "native-exec-ns without-asking"),
+    ),
+    reported("Fanotify: a refused exec, thousand ns of wall clock", Value::Thousands("native-refused-ns asking")),
+];
+
 /// The operator: on this machine, by the wall clock.
 const OPERATOR: &[Bound] = &[
     bound("operator: all of 15,000 nodes and 500 policies planned, s", Value::Time("plan-full-ms"), 3.0, None),
@@ -306,6 +329,14 @@ pub fn judge_operator(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
     OPERATOR.iter().map(|bound| bound.judge(measured)).collect()
 }
 
+/// Compares what an exec was measured to take on the machine's own kernel.
+///
+/// # Errors
+/// If something was not measured.
+pub fn judge_native(measured: &Numbers) -> Result<Vec<Judged>, BenchError> {
+    NATIVE.iter().map(|bound| bound.judge(measured)).collect()
+}
+
 /// Compares how long was measured to be taken for what is done to containers.
 ///
 /// # Errors
@@ -334,6 +365,11 @@ impl Bound {
             Value::Overhead(with, without) => {
                 let (with, without) = (numbers.get(with)?, numbers.get(without)?);
                 from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
+                (with / without - 1.0) * 100.0
+            }
+            Value::Slower(with, without) => {
+                let (with, without) = (numbers.get(with)?, numbers.get(without)?);
+                from = format!("{:.1} -> {:.1} µs", without / 1000.0, with / 1000.0);
                 (with / without - 1.0) * 100.0
             }
             Value::Apart(one, other) => {
@@ -368,7 +404,7 @@ impl Bound {
 
     fn told(&self, number: f64) -> String {
         match self.value {
-            Value::Overhead(..) => format!("{number:+.2} %"),
+            Value::Overhead(..) | Value::Slower(..) => format!("{number:+.2} %"),
             Value::Share(..) | Value::Apart(..) => format!("{number:.2} %"),
             Value::Thousands(_) => format!("{number:.1}"),
             Value::Memory(_) | Value::Time(_) | Value::Size(_) => format!("{number:.2}"),

@@ -3,7 +3,7 @@
 mod bounds;
 mod document;
 
-pub use bounds::{Judged, judge, judge_agent, judge_operator, judge_responses};
+pub use bounds::{Judged, judge, judge_agent, judge_native, judge_operator, judge_responses};
 pub use document::{document, table};
 
 use std::collections::BTreeMap;

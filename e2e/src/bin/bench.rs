@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mooring_e2e::bench::{Numbers, document, judge, judge_agent, judge_operator, judge_responses, table};
+use mooring_e2e::bench::{Numbers, document, judge, judge_agent, judge_native, judge_operator, judge_responses, table};
 
 /// Prints how the bounds are kept. Exit status 1 when one is missed, 2 when something was not measured.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ struct Arguments {
     /// How long it took to kill containers; by both clocks.
     #[arg(long)]
     responses: Vec<PathBuf>,
+    /// What an exec took on this machine's own kernel.
+    #[arg(long)]
+    native: PathBuf,
     /// What the operator was measured to need; may be repeated.
     #[arg(long)]
     operator: Vec<PathBuf>,
@@ -58,6 +61,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     footprint.numbers.insert("binary-bytes".into(), size(&arguments.binary)?);
     let mut judged = judge(&instructions, &footprint)?;
     judged.extend(judge_responses(&all(&arguments.responses)?)?);
+    judged.extend(judge_native(&Numbers::read(&arguments.native)?)?);
     judged.extend(judge_operator(&all(&arguments.operator)?)?);
     judged.extend(judge_agent(&all(&arguments.agent)?)?);
     std::fs::write(&arguments.out, document(&judged, &instructions, &others)?)?;

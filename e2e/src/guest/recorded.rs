@@ -35,7 +35,8 @@ impl Recorded {
     pub(crate) fn add(&mut self, id: &str, bundle: &Path) -> Result<()> {
         let (cgroup, state) = (Path::new(CGROUPS).join(id), Path::new("/run/runc").join(id));
         self.ids.push(id.to_owned());
-        for folder in [&cgroup, &state] {
+        // In the order that runc has.
+        for folder in [&state, &cgroup] {
             std::fs::create_dir_all(folder).on("create", folder)?;
         }
         let file = state.join("state.json");

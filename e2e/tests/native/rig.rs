@@ -104,6 +104,7 @@ impl Rig {
         }
         program(&lower.join("bin/tiny"), &elf::program(TOKEN, ""));
         program(&lower.join("bin/other"), &elf::program("other\n", ""));
+        program(&lower.join("bin/nothing"), &elf::program("", ""));
         program(
             &lower.join("bin/probe"),
             &fs::read(repository("target/x86_64-unknown-linux-gnu/debug/guest")).unwrap(),
