@@ -79,14 +79,11 @@ __noinline __u64 find_volume(__u64 cgroup, __u32 dev, __u64 start)
 	return 0;
 }
 
-static __always_inline void classify_overlay(struct target *target)
+/* By itself: most programs have no upper, and the stack is short. */
+static __noinline void classify_upper(struct target *target)
 {
 	struct marked marked = {.address = (__u64)target->inode, .inode = target->number, .dev = target->dev};
 
-	if (!upper_of(target->inode)) {
-		target->file_class = CLASS_IMAGE;
-		return;
-	}
 	if (is_clean(target->inode, &marked)) {
 		target->file_class = CLASS_IMAGE;
 		return;
@@ -96,7 +93,7 @@ static __always_inline void classify_overlay(struct target *target)
 	target->unproved = target->file_class == CLASS_MODIFIED_BINARY;
 }
 
-static __noinline void classify(struct subject *subject, struct target *target)
+static __always_inline void classify(struct subject *subject, struct target *target)
 {
 	struct container *container = subject->container;
 
@@ -108,7 +105,10 @@ static __noinline void classify(struct subject *subject, struct target *target)
 		struct vfsmount *mnt = target->mnt;
 
 		if (container->flags & CONTAINER_ROOT_OVERLAY) {
-			classify_overlay(target);
+			if (upper_of(target->inode))
+				classify_upper(target);
+			else
+				target->file_class = CLASS_IMAGE;
 			return;
 		}
 		/* A plain folder shares its superblock with others: the mount's root tells them apart. */
