@@ -140,9 +140,9 @@ test-native: build ## On this machine's own kernel, as root: Kill and Fanotify w
 	cargo test -p mooring-e2e --test native -- --ignored --test-threads 1 --skip costs
 	cargo test -p mooring-node-enforcer --test fanotify -- --ignored --test-threads 1
 
-test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd, KERNEL=5.10 LSM=default
+test-pods: build images ## Every kind of pod on a real node, and what happens to a node in its life; SOAK=1 takes all of it; CGROUP_DRIVER=systemd, KERNEL=5.10 LSM=default, BACKEND=Kill
 	@./scripts/setup cluster
-	$(if $(SOAK),MOORING_SOAK=1) $(if $(LSM),MOORING_LSM=$(LSM)) MOORING_KERNEL=$(KERNEL) MOORING_CGROUP_DRIVER=$(CGROUP_DRIVER) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
+	$(if $(SOAK),MOORING_SOAK=1) $(if $(LSM),MOORING_LSM=$(LSM)) $(if $(BACKEND),MOORING_BACKEND=$(BACKEND)) MOORING_KERNEL=$(KERNEL) MOORING_CGROUP_DRIVER=$(CGROUP_DRIVER) cargo test -p mooring-e2e --test pods -- --ignored --test-threads 1 --nocapture
 
 clean: ## End the cluster and remove what was built; the cache stays
 	@[ ! -x $(CLUSTER) ] || $(CLUSTER) down

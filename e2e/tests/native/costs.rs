@@ -30,7 +30,7 @@ fn costs() {
     let mut numbers = BTreeMap::new();
     for (backend, how) in [("Kill", "killing"), ("Fanotify", "asking")] {
         let mut rig = Rig::new();
-        let without = rig.container("mooring-native-after");
+        let without = rig.container("mooring-native-before");
         numbers.insert(format!("native-exec-ns without-{how}"), exec(&without, "spawn", "/bin/nothing"));
         drop(without);
         let (enforcer, after) = rig.protecting(backend);

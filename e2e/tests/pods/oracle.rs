@@ -7,7 +7,7 @@ use mooring_e2e::testing::eventually;
 use serde_json::json;
 
 use crate::manifests::{container, pod, policy};
-use crate::rig::Rig;
+use crate::rig::{Rig, backend};
 
 pub const SPACE: &str = "oracle";
 /// Two of them, so that one can go.
@@ -32,14 +32,14 @@ pub struct Oracle<'a> {
     wrong: Vec<String>,
 }
 
-/// The dropped one, tried every 10 ms. A refusal is what the shell makes of EPERM; whatever is neither that nor a success has failed, and says
-/// nothing of Mooring. The shell itself waits: to run a program for that would be most of what the node does.
+/// The dropped one, tried every 10 ms. A refusal is what the shell makes of EPERM, or of a child that was killed; whatever is neither that nor a success has
+/// failed, and says nothing of Mooring. The shell itself waits: to run a program for that would be most of what the node does.
 const DROPPED: &str = "mkdir -p /tmp/d; cp /bin/busybox /tmp/d/; mkfifo /tmp/never; exec 3<>/tmp/never; n=0
 while :; do
     /tmp/d/busybox true 2>/dev/shm/said; code=$?; read -r said </dev/shm/said
     case \"$code $said\" in
     '0 '*) echo $n >>/records/ran ;;
-    '126 '*'Operation not permitted') ;;
+    '126 '*'Operation not permitted' | KILLED) ;;
     *) echo dropped $n: $code $said >>/records/failed ;;
     esac
     said=; n=$((n + 1)); echo $n >/records/tries; read -t 0.01 -u 3 never
@@ -60,7 +60,8 @@ impl<'a> Oracle<'a> {
     pub fn begin(rig: &'a Rig) -> Self {
         rig.protect(SPACE, &POLICIES.map(prevents));
         rig.on_node(&format!("mkdir -p {RECORDS} && cd {RECORDS} && rm -f * && touch ran failed"));
-        for (name, script) in [("dropped", DROPPED), ("honest", HONEST)] {
+        let killed = if matches!(backend().as_str(), "Kill" | "Fanotify") { "'137 '*" } else { "never" };
+        for (name, script) in [("dropped", &*DROPPED.replace("KILLED", killed)), ("honest", HONEST)] {
             let more = json!({"command": ["sh", "-c", script], "volumeMounts": [{"name": "records", "mountPath": "/records"}]});
             let volumes = json!({"volumes": [{"name": "records", "hostPath": {"path": RECORDS}}]});
             rig.admin.apply(&pod(SPACE, name, &[container("main", "/tmp/d", &more)], &volumes).to_string()).unwrap();

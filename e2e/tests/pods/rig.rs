@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use mooring_e2e::cluster::{CgroupDriver, Cluster, Images, Kubectl, Node, NodeOptions, Options};
-use mooring_e2e::testing::{agents, eventually, explained, is_true, show};
+use mooring_e2e::cluster::{CgroupDriver, Cluster, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::testing::{agents, eventually, explained, is_true, replaces_agent, show};
 use serde_json::Value;
 
 pub const NODE: &str = "node1";
@@ -51,6 +51,11 @@ fn with_lsm_list(options: NodeOptions) -> NodeOptions {
     }
 }
 
+/// What `MOORING_BACKEND` says; the best one of the node unless it says something.
+pub fn backend() -> String {
+    std::env::var("MOORING_BACKEND").unwrap_or_else(|_| "Auto".to_owned())
+}
+
 impl Rig {
     /// A cluster with Mooring in it, whose node may keep what is on its disk.
     pub fn start(keeps_disk: bool) -> Self {
@@ -66,6 +71,14 @@ impl Rig {
         let node = cluster.start_node(&options).unwrap();
         cluster.install(&Images::built().unwrap()).unwrap();
         let admin = cluster.kubectl();
+        if backend() != "Auto" {
+            let value = format!("--set-string=agent.backend={}", backend());
+            let helm = cluster.helm(HelmVersion::Four).unwrap();
+            replaces_agent(&admin, || helm.upgrade(&["--reuse-values", &value])).unwrap();
+            eventually("the backend", || {
+                admin.json(&["get", "driftnode", NODE]).is_ok_and(|node| node["status"]["backend"] == backend())
+            });
+        }
         Self { cluster, node, admin }
     }
 

@@ -130,13 +130,9 @@ static __always_inline bool find_container(struct cgroup *cgroup, struct subject
 
 static __noinline struct cgroup *cgroup_of_controller(struct css_set *set)
 {
-	const void *place = (void *)set + bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(void *);
-	struct cgroup_subsys_state *state = NULL;
+	__u32 offset = bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(void *);
+	struct cgroup_subsys_state *state = (struct cgroup_subsys_state *)word_at(set, offset);
 
-	if (HAS_TASK_BTF)
-		state = *(struct cgroup_subsys_state *const *)place;
-	else
-		bpf_probe_read_kernel(&state, sizeof(state), place);
 	return state ? READ(state, cgroup) : NULL;
 }
 
