@@ -17,10 +17,11 @@ pub struct Actions {
     /// one that prevents is enough.
     pub prevent: bool,
 
-    /// What is done to the container, whatever became of the execution: None, Kill (SIGKILL to every process), Stop (SIGTERM to its
-    /// first process, ten seconds of grace, then as Kill) or Pause (every process is frozen until somebody resumes it, or
-    /// pauseTimeout is over). Once in a container's life, Pause once per pause. Where several policies are violated, the strongest
-    /// wins (Kill, then Stop, then Pause). Whoever can write a file in the container can bring it about.
+    /// What is done to the container, whatever became of the execution: None, Kill (SIGKILL to every process), Stop (the pod's
+    /// lifecycle.stopSignal for it, or SIGTERM, to its first process, ten seconds of grace, then as Kill) or Pause (every process is
+    /// frozen until somebody resumes it, or pauseTimeout is over). Once in a container's life, Pause once per pause. Where several
+    /// policies are violated, the strongest wins (Kill, then Stop, then Pause). Whoever can write a file in the container can bring it
+    /// about.
     pub container: ContainerAction,
 
     /// After how long a paused container goes on, as a number and a unit: 90s, 10m or 2h. Only with container: Pause; 10m unless

@@ -51,7 +51,7 @@ pub enum ContainerAction {
     None,
     /// Freeze every process of the container.
     Pause,
-    /// SIGTERM to the container's init, ten seconds of grace, then as `Kill`.
+    /// The stop signal to the container's init (its pod's, or SIGTERM), ten seconds of grace, then as `Kill`.
     Stop,
     /// SIGKILL to every process of the container.
     Kill,

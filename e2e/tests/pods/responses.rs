@@ -29,8 +29,14 @@ fn container(script: &str, user: i64) -> Value {
 }
 
 fn start(rig: &Rig, name: &str, script: &str, user: i64) {
-    let spec = json!({"restartPolicy": "Never", "volumes": [{"name": "work", "emptyDir": {}}]});
-    rig.admin.apply(&pod(SPACE, name, &[container(script, user)], &spec).to_string()).unwrap();
+    start_container(rig, name, &container(script, user));
+}
+
+fn start_container(rig: &Rig, name: &str, container: &Value) {
+    // Without the system's name the API server takes no stop signal.
+    let spec =
+        json!({"restartPolicy": "Never", "os": {"name": "linux"}, "volumes": [{"name": "work", "emptyDir": {}}]});
+    rig.admin.apply(&pod(SPACE, name, std::slice::from_ref(container), &spec).to_string()).unwrap();
     rig.admin.run(&["wait", "--for=condition=Ready", "pod", name, "-n", SPACE, "--timeout=600s"]).unwrap();
 }
 
@@ -118,6 +124,7 @@ fn containers_are_acted_on() {
             &[
                 acting("pauses", "paused", &json!({"container": "Pause", "pauseTimeout": "2h"})),
                 acting("stops", "stopped", &json!({"container": "Stop"})),
+                acting("signals", "signalled", &json!({"container": "Stop"})),
                 acting("kills", "killed", &json!({"container": "Kill"})),
                 acting("held", "held", &json!({"container": "Kill", "prevent": true})),
             ],
@@ -141,13 +148,24 @@ fn killed(rig: &Rig) {
 
 /// As another user than the agent: a signal to it asks for a capability.
 fn stopped(rig: &Rig) {
-    start(rig, "stopped", &format!("trap 'exit 7' TERM; {WAITS}"), 1000);
-    let uid = uid(rig, "stopped");
-    rig.on_node(&format!("chmod 777 /var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/work"));
-    go(rig, &uid);
-    assert_eq!(exit_code(rig, "stopped"), 7);
-    awaited(rig, "stopped", "Done", "every process ended after SIGTERM");
-    told_on_pod(rig, "stopped", "ContainerStopped");
+    // Each signal has an exit code of its own.
+    let script = format!("trap 'exit 7' TERM; trap 'exit 8' USR1; {WAITS}");
+    for (name, signal, code) in [("stopped", None, 7), ("signalled", Some("SIGUSR1"), 8)] {
+        let mut container = container(&script, 1000);
+        if let Some(signal) = signal {
+            container["lifecycle"] = json!({"stopSignal": signal});
+        }
+        start_container(rig, name, &container);
+        let made = rig.admin.json(&["get", "pod", name, "-n", SPACE]).unwrap();
+        assert_eq!(made["spec"]["containers"][0]["lifecycle"]["stopSignal"].as_str(), signal, "as it was written");
+        let uid = uid(rig, name);
+        rig.on_node(&format!("chmod 777 /var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/work"));
+        go(rig, &uid);
+        assert_eq!(exit_code(rig, name), code);
+        let signal = signal.unwrap_or("SIGTERM");
+        awaited(rig, name, "Done", &format!("every process ended after {signal}"));
+        told_on_pod(rig, name, "ContainerStopped");
+    }
 }
 
 fn paused(rig: &Rig) {

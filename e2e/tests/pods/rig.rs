@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use mooring_e2e::cluster::{CgroupDriver, Cluster, HelmVersion, Images, Kubectl, Node, NodeOptions, Options};
+use mooring_e2e::cluster::{
+    CgroupDriver, Cluster, Component, HelmVersion, Images, Kubectl, Node, NodeOptions, Options,
+};
 use mooring_e2e::testing::{agents, eventually, explained, is_true, replaces_agent, show};
 use serde_json::Value;
 
@@ -59,7 +61,9 @@ pub fn backend() -> String {
 impl Rig {
     /// A cluster with Mooring in it, whose node may keep what is on its disk.
     pub fn start(keeps_disk: bool) -> Self {
-        let cluster = Cluster::start(Options::default()).unwrap();
+        // Off unless it is asked for in Kubernetes 1.36, where the API server takes stop signals out of what it is given.
+        let gate = (Component::ApiServer, "--feature-gates=ContainerStopSignals=true".to_owned());
+        let cluster = Cluster::start(Options { arguments: vec![gate], ..Options::default() }).unwrap();
         let kernel = std::env::var("MOORING_KERNEL").unwrap_or_else(|_| "6.12".to_owned());
         let options = with_lsm_list(NodeOptions {
             memory: 3072,

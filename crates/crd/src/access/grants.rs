@@ -46,7 +46,7 @@ use Binary::{Enforcer, Operator};
 /// All rights. A right that is not used is one too many.
 #[rustfmt::skip] // A table: one grant a line.
 pub const GRANTS: &[Grant] = &[
-    cluster(Enforcer, CORE, "pods", &["list", "watch"], "labels of its own node's pods, by a field selector"),
+    cluster(Enforcer, CORE, "pods", &["list", "watch"], "labels and stop signals of its own node's pods, by a field selector"),
     cluster(Enforcer, CORE, "namespaces", &["list", "watch"], "labels of namespaces"),
     cluster(Enforcer, CORE, "nodes", &["get"], "the uid of its own Node, which owns its DriftNode"),
     Grant { namespace: Some(NODES_NAMESPACE), ..cluster(Enforcer, CORE, "configmaps", &["get", "watch"], "its own node's rules, by name") },

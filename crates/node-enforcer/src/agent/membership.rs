@@ -1,4 +1,4 @@
-//! What is known of a container besides what its runtime says, for the scopes of policies.
+//! What is known of a container besides what its runtime says: for the scopes of policies, and for Stop.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use mooring_policy::{RuleSet, SlotMask, Workload, select};
 
 use crate::containers::Container;
+use crate::response::StopSignal;
 
 /// Labels by their keys.
 pub type Labels = BTreeMap<String, String>;
@@ -20,7 +21,7 @@ pub enum UnknownContainers {
     DenyDrift,
 }
 
-/// The labels round a container. `None` is "not known yet", and counts as matching.
+/// What is round a container. Labels that are `None` are not known yet, and count as matching.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The namespace's.
@@ -29,6 +30,8 @@ pub struct Surroundings {
     pub pod: PodLabels,
     /// The node's; unknown where the rules were chosen for the node already.
     pub node: Option<Labels>,
+    /// What its pod says, where that is known.
+    pub stop_signal: StopSignal,
 }
 
 /// The labels of a container's pod.
@@ -60,6 +63,7 @@ impl Surroundings {
             namespace: Some(label("kubernetes.io/metadata.name", &container.namespace)),
             pod: PodLabels::OfRuntime,
             node: Some(label("kubernetes.io/hostname", node)),
+            stop_signal: StopSignal::default(),
         }
     }
 
@@ -141,7 +145,7 @@ mod tests {
         ];
         let rules = compile(&policies, NodeDefaults::default()).rules;
         let all = SlotMask::from_bits(0b1111);
-        let around = |namespace: Option<Labels>, pod| Surroundings { namespace, pod, node: None };
+        let around = |namespace: Option<Labels>, pod| Surroundings { namespace, pod, ..Surroundings::default() };
         let known = || PodLabels::Known { now: Labels::new(), first: None };
         let of = |labels_known, image: Option<&str>| Container {
             labels_known,

@@ -259,7 +259,7 @@ impl Reporter {
         let violated = in_newest(&self.generations, key.generation, violating);
         let asked = newest.response(violated & known.certain);
         let possible = newest.response(violated).action;
-        let answer = self.responder.violated(&known.container, asked, since_start());
+        let answer = self.responder.violated(&known.container, asked, known.stop_signal, since_start());
         violation.answer = answer.or_else(|| (possible != ContainerAction::None).then(|| Answer::not_yet(possible)));
         for policy in violating.slots().filter_map(|slot| rules.policy(slot)) {
             let count = self.violations.entry(policy.name.clone()).or_default();

@@ -10,6 +10,7 @@ use super::adopt::started;
 use super::again::Again;
 use super::links::{Links, PathNumbers};
 use crate::containers::{Container, Finder, FinderConfig};
+use crate::response::StopSignal;
 
 /// How often a bundle that is being written is read again.
 const TRIES: u32 = 50;
@@ -26,6 +27,8 @@ pub(super) struct Known {
     pub(super) member: SlotMask,
     /// Those of them that are not only guessed: see [`super::Surroundings::certain`].
     pub(super) certain: SlotMask,
+    /// As its pod says, where that is known.
+    pub(super) stop_signal: StopSignal,
     links: Links,
     /// Some of its volumes are made by the runtime later, and are looked for.
     incomplete: Option<Again>,
@@ -210,6 +213,7 @@ impl Roster {
             container: Arc::new(container),
             member: SlotMask::default(),
             certain: SlotMask::default(),
+            stop_signal: StopSignal::default(),
             links: Links::default(),
             // What stays unknown is a foreign mount until it is known.
             incomplete: (left > 0).then(|| Again::from(Instant::now())),

@@ -43,7 +43,7 @@ pub struct Changes {
     pub release: bool,
     /// Why there is none, though something has changed.
     pub refused: Option<String>,
-    /// Uids of pods whose labels are new.
+    /// Uids of pods whose labels or stop signals are new.
     pub pods: BTreeSet<String>,
     /// Names of namespaces whose labels are new.
     pub namespaces: BTreeSet<String>,

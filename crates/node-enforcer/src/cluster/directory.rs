@@ -1,4 +1,4 @@
-//! The labels of this node's pods and of namespaces, as far as they are known.
+//! The labels of this node's pods and of namespaces, and how the pods' containers are to be stopped, as far as it is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Labels, PodLabels, Surroundings};
 use crate::containers::Container;
+use crate::response::StopSignal;
 
 /// Labels that are kept by the thousand: a map has room to grow that these never need.
 type Packed = Box<[(Box<str>, Box<str>)]>;
@@ -45,6 +46,9 @@ pub struct PodFacts {
     /// Of a static pod: what its cgroup and its containers are called by, instead of its uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_uid: Option<String>,
+    /// The signals by which its containers are to be stopped, by their names, where the pod says it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stop_signals: BTreeMap<String, StopSignal>,
 }
 
 #[derive(Debug)]
@@ -81,9 +85,10 @@ impl Directory {
             listed.insert(uid.clone());
         }
         let before = self.pods.remove(&uid);
-        let is_new = before
-            .as_ref()
-            .is_none_or(|before| (&before.facts.labels, before.facts.overlong) != (&facts.labels, facts.overlong));
+        let is_new = before.as_ref().is_none_or(|Pod { facts: before, .. }| {
+            (&before.labels, before.overlong, &before.stop_signals)
+                != (&facts.labels, facts.overlong, &facts.stop_signals)
+        });
         let facts = match before {
             Some(before) => succeed(before.facts, facts),
             None => facts,
@@ -197,6 +202,7 @@ impl Directory {
             let its = |pod: &&Pod| pod.facts.namespace == container.namespace && pod.facts.name == container.pod;
             mirrors.filter(its).min_by_key(|pod| pod.gone)
         });
+        let stop_signal = pod.and_then(|pod| pod.facts.stop_signals.get(&container.name)).copied();
         Surroundings {
             namespace: self.namespaces.get(container.namespace.as_str()).map(unpack),
             pod: match pod.map(|pod| &pod.facts) {
@@ -205,6 +211,7 @@ impl Directory {
                 Some(facts) => PodLabels::Known { now: facts.labels.clone(), first: facts.first_labels.clone() },
             },
             node: None,
+            stop_signal: stop_signal.unwrap_or_default(),
         }
     }
 

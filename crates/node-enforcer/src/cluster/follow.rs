@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{WatchEvent, WatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -13,10 +13,10 @@ use mooring_policy::node_rules::asks_for_release;
 use tokio::sync::watch;
 
 use super::connection::{said, within};
-use super::directory::PodFacts;
 use super::keep::STATE;
 use super::mailbox::Mailbox;
 use super::pace::Backoff;
+use super::pod::WatchedPod;
 use super::rules::{Accepted, accept, is_older};
 use super::state::StateFolder;
 
@@ -26,11 +26,6 @@ const WATCH: u32 = 290;
 const SILENCE: Duration = Duration::from_mins(5);
 /// A watch that ends at once is not begun again at once.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What has no such annotation is no mirror of a static pod. The API server lets nobody add it to a pod that is there.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-/// What a static pod's containers have for its uid.
-const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
 const RULES: &str = "rules";
 const CONFIG_MAP: &str = "ConfigMap";
@@ -140,9 +135,9 @@ impl Follower<'_> {
     }
 }
 
-/// Follows the labels of this node's pods. Never ends.
+/// Follows this node's pods. Never ends.
 pub(super) async fn pods(client: &Client, mailbox: &Mailbox) {
-    let api: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
+    let api: Api<WatchedPod> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", mailbox.node()));
     let mut events = Box::pin(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
@@ -150,8 +145,7 @@ pub(super) async fn pods(client: &Client, mailbox: &Mailbox) {
             Ok(watcher::Event::Init) => mailbox.directory(super::Directory::pods_begin),
             Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
                 let Some(uid) = pod.uid() else { continue };
-                let facts = facts_of(pod);
-                mailbox.directory(|directory| directory.pod(uid, facts));
+                mailbox.directory(|directory| directory.pod(uid, pod.into()));
             }
             Ok(watcher::Event::Delete(pod)) => {
                 let Some(uid) = pod.uid() else { continue };
@@ -163,18 +157,6 @@ pub(super) async fn pods(client: &Client, mailbox: &Mailbox) {
             }
             Err(error) => mailbox.say("pods", Some(format!("not followed: {}", watch_error(&error)))),
         }
-    }
-}
-
-fn facts_of(mut pod: PartialObjectMeta<Pod>) -> PodFacts {
-    let is_mirror = pod.annotations().contains_key(MIRROR);
-    PodFacts {
-        namespace: pod.namespace().unwrap_or_default(),
-        name: pod.name_any(),
-        static_uid: is_mirror.then(|| pod.annotations().get(CONFIG_HASH).cloned()).flatten(),
-        labels: std::mem::take(pod.labels_mut()),
-        first_labels: None,
-        overlong: false,
     }
 }
 

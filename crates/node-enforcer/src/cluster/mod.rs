@@ -17,6 +17,7 @@ mod node_writer;
 mod objects;
 mod outcomes;
 mod pace;
+mod pod;
 mod presence;
 mod ready;
 mod rules;

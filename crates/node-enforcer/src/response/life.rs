@@ -5,15 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mooring_crd::{ActionResult, ContainerAction, ContainerActionOutcome};
-use mooring_policy::is_due;
-use rustix::process::Signal;
+use mooring_policy::{Response, is_due};
 
 use super::cgroup::{Cgroup, CgroupError};
 use super::memory::Memory;
+use super::stop_signal::StopSignal;
 use super::{Told, outcome};
 use crate::containers::{Container, Hierarchy};
 
-/// From SIGTERM to SIGKILL.
+/// From the stop signal to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// So long the agent's loop waits for an action's effect: nearly always it comes within.
 const AT_ONCE: Duration = Duration::from_millis(60);
@@ -50,8 +50,10 @@ impl Life {
         let (action, begun) = match memory {
             Memory::Nothing => (ContainerAction::None, Duration::ZERO),
             Memory::Paused { begun, .. } => (ContainerAction::Pause, begun),
-            Memory::Stopping { begun, .. } | Memory::Killed { begun, by_stop: true } => (ContainerAction::Stop, begun),
-            Memory::Killed { begun, by_stop: false } => (ContainerAction::Kill, begun),
+            Memory::Stopping { begun, .. } | Memory::Killed { begun, by_stop: Some(_) } => {
+                (ContainerAction::Stop, begun)
+            }
+            Memory::Killed { begun, by_stop: None } => (ContainerAction::Kill, begun),
         };
         // What an earlier agent has brought to its end is told.
         let is_over = matches!(memory, Memory::Stopping { .. } | Memory::Killed { .. }) && !cgroup.is_populated()?;
@@ -93,14 +95,15 @@ impl Life {
     }
 
     /// Begins an action that is due, and waits a moment for its effect.
-    pub(super) fn begin(&mut self, action: ContainerAction, pause: Duration, now: Duration) {
+    pub(super) fn begin(&mut self, asked: Response, stop_signal: StopSignal, now: Duration) {
+        let action = asked.action;
         self.begun = now;
         self.is_over = false;
         let begun = match action {
             ContainerAction::None => return,
-            ContainerAction::Kill => self.kill(ContainerAction::Kill, now),
-            ContainerAction::Stop => self.stop(now),
-            ContainerAction::Pause => self.pause(now, pause),
+            ContainerAction::Kill => self.kill(None, now),
+            ContainerAction::Stop => self.stop(stop_signal, now),
+            ContainerAction::Pause => self.pause(now, asked.pause),
         };
         match begun {
             Ok(()) => {}
@@ -131,11 +134,12 @@ impl Life {
         }
     }
 
-    fn kill(&mut self, action: ContainerAction, now: Duration) -> Result<(), CgroupError> {
+    /// After this signal, where it is by Stop.
+    fn kill(&mut self, by_stop: Option<StopSignal>, now: Duration) -> Result<(), CgroupError> {
         let waited = Instant::now();
         let before = self.memory;
         // First: where it takes freezing, and the agent is ended meanwhile, the next one goes on with it.
-        self.remember(Memory::Killed { begun: self.begun, by_stop: action == ContainerAction::Stop });
+        self.remember(Memory::Killed { begun: self.begun, by_stop });
         let mut is_complete = self.cgroup.kill().inspect_err(|_| self.memory = before)?;
         loop {
             if !self.cgroup.is_populated()? {
@@ -146,7 +150,7 @@ impl Life {
             }
             if waited.elapsed() >= AT_ONCE {
                 let said = "SIGKILL was sent to every process".to_owned();
-                self.say(action, ActionResult::UnderWay, said, None, None);
+                self.say(killing(by_stop), ActionResult::UnderWay, said, None, None);
                 return Ok(());
             }
             thread::sleep(LOOK_AT_ONCE);
@@ -156,20 +160,20 @@ impl Life {
         }
     }
 
-    fn stop(&mut self, now: Duration) -> Result<(), CgroupError> {
+    fn stop(&mut self, signal: StopSignal, now: Duration) -> Result<(), CgroupError> {
         if self.is_paused() {
             // A signal reaches nobody who is frozen.
             self.cgroup.freeze(false)?;
         }
-        self.remember(Memory::Stopping { begun: now, until: now + GRACE });
+        self.remember(Memory::Stopping { begun: now, until: now + GRACE, signal });
         let Some(pid) = first_process(&self.cgroup, self.container.init_pid)? else {
-            return self.kill(ContainerAction::Stop, now);
+            return self.kill(Some(signal), now);
         };
-        let sent = match self.cgroup.signal(pid, Signal::TERM) {
-            Ok(_) => format!("SIGTERM was sent to process {pid}"),
+        let sent = match self.cgroup.signal(pid, signal.signal()) {
+            Ok(_) => format!("{signal} was sent to process {pid}"),
             Err(CgroupError::Gone) => return Err(CgroupError::Gone),
             // It ends all the same, later.
-            Err(error) => format!("SIGTERM could not be sent to process {pid} ({error})"),
+            Err(error) => format!("{signal} could not be sent to process {pid} ({error})"),
         };
         let said = format!("{sent}; what is left after {} s is killed", GRACE.as_secs());
         self.say(ContainerAction::Stop, ActionResult::UnderWay, said, None, None);
@@ -205,7 +209,7 @@ impl Life {
         let gone_on = match self.memory {
             Memory::Nothing => Ok(()),
             Memory::Paused { until, .. } => self.look_at_pause(until, now),
-            Memory::Stopping { until, .. } => self.look_at_grace(until, now),
+            Memory::Stopping { until, signal, .. } => self.look_at_grace(until, signal, now),
             Memory::Killed { by_stop, .. } => self.look_at_rest(by_stop, now),
         };
         match gone_on {
@@ -233,30 +237,29 @@ impl Life {
         Ok(())
     }
 
-    fn look_at_grace(&mut self, until: Duration, now: Duration) -> Result<(), CgroupError> {
+    fn look_at_grace(&mut self, until: Duration, signal: StopSignal, now: Duration) -> Result<(), CgroupError> {
         if !self.cgroup.is_populated()? {
             self.all_dead(now);
             Ok(())
         } else if now >= until {
-            self.kill(ContainerAction::Stop, now)
+            self.kill(Some(signal), now)
         } else {
             Ok(())
         }
     }
 
-    fn look_at_rest(&mut self, by_stop: bool, now: Duration) -> Result<(), CgroupError> {
+    fn look_at_rest(&mut self, by_stop: Option<StopSignal>, now: Duration) -> Result<(), CgroupError> {
         if !self.cgroup.is_populated()? {
             self.all_dead(now);
             return Ok(());
         }
         self.cgroup.kill()?;
         if now.saturating_sub(self.begun) > STUCK + GRACE && self.outcome.result == ActionResult::UnderWay {
-            let action = if by_stop { ContainerAction::Stop } else { ContainerAction::Kill };
             let left = self.cgroup.processes()?.len();
             let said = format!(
                 "{left} processes do not end: the kernel waits for something in each; see their stacks in /proc"
             );
-            self.say(action, ActionResult::Failed, said, None, Some("ContainerActionFailed"));
+            self.say(killing(by_stop), ActionResult::Failed, said, None, Some("ContainerActionFailed"));
         }
         Ok(())
     }
@@ -307,15 +310,18 @@ impl Life {
         self.is_over = true;
         let took = now.saturating_sub(self.begun);
         let (action, said, reason) = match self.memory {
-            Memory::Killed { by_stop: false, .. } | Memory::Nothing | Memory::Paused { .. } => {
-                (ContainerAction::Kill, "every process was killed", "ContainerKilled")
+            Memory::Killed { by_stop: None, .. } | Memory::Nothing | Memory::Paused { .. } => {
+                (ContainerAction::Kill, "every process was killed".to_owned(), "ContainerKilled")
             }
-            Memory::Killed { by_stop: true, .. } => {
-                (ContainerAction::Stop, "what had not ended after SIGTERM was killed", "ContainerStopped")
+            Memory::Killed { by_stop: Some(signal), .. } => {
+                let said = format!("what had not ended after {signal} was killed");
+                (ContainerAction::Stop, said, "ContainerStopped")
             }
-            Memory::Stopping { .. } => (ContainerAction::Stop, "every process ended after SIGTERM", "ContainerStopped"),
+            Memory::Stopping { signal, .. } => {
+                (ContainerAction::Stop, format!("every process ended after {signal}"), "ContainerStopped")
+            }
         };
-        self.say(action, ActionResult::Done, said.to_owned(), Some(took), Some(reason));
+        self.say(action, ActionResult::Done, said, Some(took), Some(reason));
     }
 
     fn say(
@@ -350,6 +356,10 @@ impl Life {
             }
         }
     }
+}
+
+fn killing(by_stop: Option<StopSignal>) -> ContainerAction {
+    if by_stop.is_some() { ContainerAction::Stop } else { ContainerAction::Kill }
 }
 
 /// The container's first process: the runtime's word, or the one that is process 1 of its namespace, or one that none of the others has

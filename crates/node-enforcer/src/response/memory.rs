@@ -11,6 +11,7 @@ use mooring_policy::Done;
 use xattr::FileExt;
 
 use super::cgroup::Cgroup;
+use super::stop_signal::StopSignal;
 
 const NAME: &str = "trusted.mooring.response";
 
@@ -27,19 +28,21 @@ pub enum Memory {
         /// When it is to go on.
         until: Duration,
     },
-    /// Its first process has been sent SIGTERM.
+    /// Its first process has been sent its stop signal.
     Stopping {
         /// When.
         begun: Duration,
         /// When the rest is killed.
         until: Duration,
+        /// Which signal that was.
+        signal: StopSignal,
     },
     /// Its processes have been sent SIGKILL.
     Killed {
         /// When that was asked for.
         begun: Duration,
-        /// Whether that was by Stop, when the grace was over.
-        by_stop: bool,
+        /// The signal that Stop had sent before, where that was by Stop, when the grace was over.
+        by_stop: Option<StopSignal>,
     },
 }
 
@@ -60,8 +63,11 @@ impl Memory {
         match self {
             Self::Nothing => String::new(),
             Self::Paused { begun, until } => words("paused", begun, until.as_millis()),
-            Self::Stopping { begun, until } => words("stopping", begun, until.as_millis()),
-            Self::Killed { begun, by_stop } => words("killed", begun, u128::from(by_stop)),
+            Self::Stopping { begun, until, signal } => {
+                format!("{} {signal}", words("stopping", begun, until.as_millis()))
+            }
+            Self::Killed { begun, by_stop: None } => words("killed", begun, 0),
+            Self::Killed { begun, by_stop: Some(signal) } => format!("{} {signal}", words("killed", begun, 1)),
         }
     }
 
@@ -72,10 +78,13 @@ impl Memory {
         let mut words = text.split(' ');
         let (word, begun, last) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let (begun, until) = (Duration::from_millis(begun), Duration::from_millis(last));
+        // Agents that did not say it sent SIGTERM.
+        let signal = words.next().map_or(Some(StopSignal::default()), |name| name.parse().ok());
         match word {
             "paused" => Some(Self::Paused { begun, until }),
-            "stopping" => Some(Self::Stopping { begun, until }),
-            "killed" => Some(Self::Killed { begun, by_stop: last == 1 }),
+            "stopping" => Some(Self::Stopping { begun, until, signal: signal? }),
+            "killed" if last == 1 => Some(Self::Killed { begun, by_stop: Some(signal?) }),
+            "killed" => Some(Self::Killed { begun, by_stop: None }),
             _ => None,
         }
     }
@@ -105,17 +114,28 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_comes_back() {
         let (begun, until) = (Duration::from_millis(12), Duration::from_millis(99));
+        let signal = "SIGRTMIN+3".parse().unwrap();
         for memory in [
             Memory::Nothing,
             Memory::Paused { begun, until },
-            Memory::Stopping { begun, until },
-            Memory::Killed { begun, by_stop: true },
-            Memory::Killed { begun, by_stop: false },
+            Memory::Stopping { begun, until, signal: StopSignal::default() },
+            Memory::Stopping { begun, until, signal },
+            Memory::Killed { begun, by_stop: Some(signal) },
+            Memory::Killed { begun, by_stop: None },
         ] {
             assert_eq!(Memory::decode(&memory.encode()), Some(memory));
         }
-        for strange in ["x", "paused", "paused 1", "paused a b", "slept 1 2"] {
+        for strange in ["x", "paused", "paused 1", "paused a b", "slept 1 2", "stopping 1 2 SIGNONE"] {
             assert_eq!(Memory::decode(strange), None, "{strange}");
         }
+    }
+
+    #[test]
+    fn an_agent_that_did_not_say_its_signal_sent_sigterm() {
+        let (begun, until) = (Duration::from_millis(1), Duration::from_millis(2));
+        let signal = StopSignal::default();
+        assert_eq!(Memory::decode("stopping 1 2"), Some(Memory::Stopping { begun, until, signal }));
+        assert_eq!(Memory::decode("killed 1 1"), Some(Memory::Killed { begun, by_stop: Some(signal) }));
+        assert_eq!(Memory::decode("killed 1 0"), Some(Memory::Killed { begun, by_stop: None }));
     }
 }

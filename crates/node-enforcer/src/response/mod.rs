@@ -9,6 +9,7 @@ mod life;
 mod memory;
 mod protect;
 mod resume;
+mod stop_signal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use cgroup::{Cgroup, CgroupError};
 pub use memory::Memory;
 pub use protect::{ProtectedPod, is_static};
 pub use resume::{ResumeError, resume, resume_all};
+pub use stop_signal::{StopSignal, UnknownSignal};
 
 use crate::containers::{Container, Hierarchy};
 use crate::descriptors;
@@ -107,8 +109,14 @@ impl Responder {
         }
     }
 
-    /// A container's policies are violated, and ask for this together. None: for nothing.
-    pub fn violated(&mut self, container: &Arc<Container>, asked: Response, now: Duration) -> Option<Answer> {
+    /// A container's policies are violated, and ask for this together; where it is to be stopped, by this signal. None: for nothing.
+    pub fn violated(
+        &mut self,
+        container: &Arc<Container>,
+        asked: Response,
+        stop_signal: StopSignal,
+        now: Duration,
+    ) -> Option<Answer> {
         let action = asked.action;
         if action == ContainerAction::None {
             return None;
@@ -136,7 +144,7 @@ impl Responder {
         }
         let life = self.lives.get_mut(&id)?;
         if life.is_due(action) {
-            life.begin(action, asked.pause, now);
+            life.begin(asked, stop_signal, now);
             self.told.extend(life.take_told());
         }
         Some(Answer { outcome: life.outcome(), by: None })
@@ -235,7 +243,7 @@ mod tests {
     }
 
     fn pause(responder: &mut Responder, container: &Arc<Container>) -> ContainerActionOutcome {
-        responder.violated(container, PAUSE, Duration::from_secs(1)).unwrap().outcome
+        responder.violated(container, PAUSE, StopSignal::default(), Duration::from_secs(1)).unwrap().outcome
     }
 
     #[test]
@@ -272,5 +280,36 @@ mod tests {
         assert_eq!(fs::read_to_string(&state).unwrap(), "FROZEN");
         responder.resume("c", Duration::from_secs(2));
         assert_eq!((fs::read_to_string(&state).unwrap().as_str(), responder.paused().count()), ("THAWED", 0));
+    }
+
+    /// What the responder tells of a Stop whose only process ends when it is to.
+    fn stopped(scratch: &Scratch, signal: StopSignal, ends: bool) -> Vec<String> {
+        let (mut responder, container) = rig(scratch, Hierarchy::default());
+        // A process that is elsewhere gets no signal.
+        scratch.write("cgroup/pod/c/cgroup.procs", format!("{}\n", std::process::id()));
+        scratch.write("cgroup/pod/c/cgroup.events", "populated 1\n");
+        scratch.write("cgroup/pod/c/cgroup.kill", "");
+        let stop = Response { action: ContainerAction::Stop, ..Response::default() };
+        let begun = responder.violated(&container, stop, signal, Duration::from_secs(1)).unwrap().outcome;
+        assert_eq!((begun.action, begun.result), (ContainerAction::Stop, ActionResult::UnderWay));
+        if !ends {
+            responder.turn(Duration::from_secs(11));
+        }
+        scratch.write("cgroup/pod/c/cgroup.events", "populated 0\n");
+        responder.turn(Duration::from_secs(12));
+        responder.take_told().into_iter().map(|told| told.outcome.outcome).collect()
+    }
+
+    #[test]
+    fn a_stop_says_which_signal_it_sent() {
+        let pid = std::process::id();
+        for name in ["SIGTERM", "SIGUSR1", "SIGRTMIN+3"] {
+            let told = stopped(&Scratch::new(), name.parse().unwrap(), true);
+            let sent = format!("{name} was sent to process {pid}; what is left after 10 s is killed");
+            assert_eq!(told, [sent.as_str(), &format!("every process ended after {name}")]);
+            let told = stopped(&Scratch::new(), name.parse().unwrap(), false);
+            let killed = format!("what had not ended after {name} was killed");
+            assert_eq!(told, [sent.as_str(), "SIGKILL was sent to every process", &killed]);
+        }
     }
 }

@@ -15,6 +15,7 @@ impl Agent {
         let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
         known.member = member;
         known.certain = around.certain(&self.rules, &known.container, member);
+        known.stop_signal = around.stop_signal;
         let container = Arc::clone(&known.container);
         for (path, target) in known.targets(&mut self.path_numbers, &self.rules, member) {
             let (alias, error) = match self.rules.prohibit_alias(path, target) {

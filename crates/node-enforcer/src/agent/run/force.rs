@@ -62,7 +62,7 @@ impl Agent {
         eprintln!("policies refused: {why}; the last good set (revision {}) stays in force", self.revision);
     }
 
-    /// The labels of these pods and namespaces are new: containers whose policies they change are entered anew.
+    /// These pods and namespaces are new or have changed: containers whose policies that changes are entered anew.
     fn look_round(&mut self, pods: &BTreeSet<String>, namespaces: &BTreeSet<String>) {
         let mut affected: BTreeSet<u64> = BTreeSet::new();
         for uid in pods {
@@ -74,8 +74,9 @@ impl Agent {
         }
         affected.extend(namespaces.iter().flat_map(|name| self.roster.in_namespace(name)));
         for cgroup in affected {
-            let Some(known) = self.roster.get(cgroup) else { continue };
+            let Some(known) = self.roster.get_mut(cgroup) else { continue };
             let around = self.source.surroundings(&known.container);
+            known.stop_signal = around.stop_signal;
             let member = around.member(&self.rules, &known.container, self.options.unknown_containers);
             if (member, around.certain(&self.rules, &known.container, member)) != (known.member, known.certain) {
                 self.enter(cgroup);
@@ -103,6 +104,7 @@ impl Agent {
             let member = around.member(&rules, &known.container, self.options.unknown_containers);
             masks.insert(cgroup, member.bits());
             certain.insert(cgroup, around.certain(&rules, &known.container, member));
+            known.stop_signal = around.stop_signal;
             let container = Arc::clone(&known.container);
             for (path, target) in known.targets(&mut self.path_numbers, &rules, member) {
                 let Err(error) = rules.prohibit_alias(path, target) else { continue };

@@ -220,3 +220,35 @@ fn a_pod_among_500_in_10_000_namespaces_is_resolved_at_once() {
     println!("one pod resolved in {each:?}");
     assert!(each < std::time::Duration::from_millis(1));
 }
+
+#[test]
+fn a_container_is_stopped_as_its_pod_says() {
+    let signal = |directory: &Directory, name: &str| {
+        let container = Container { name: name.to_owned(), ..container("c1") };
+        directory.surroundings(&container, "node1").stop_signal.to_string()
+    };
+    let mut directory = Directory::default();
+    assert_eq!(signal(&directory, "app"), "SIGTERM");
+    directory.pod("u-1".to_owned(), pod(&[]));
+    directory.take_changed();
+    assert_eq!(signal(&directory, "app"), "SIGTERM");
+    // As after an upgrade, from a state file without it.
+    let stop_signals = BTreeMap::from([("app".to_owned(), "SIGUSR1".parse().unwrap())]);
+    directory.pod("u-1".to_owned(), PodFacts { stop_signals, ..pod(&[]) });
+    assert_eq!(directory.take_changed().0, BTreeSet::from(["u-1".to_owned()]));
+    assert_eq!((signal(&directory, "app").as_str(), signal(&directory, "other").as_str()), ("SIGUSR1", "SIGTERM"));
+    let nobodys = Container { name: "app".to_owned(), pod_uid: None, ..container("c1") };
+    assert_eq!(directory.surroundings(&nobodys, "node1").stop_signal.to_string(), "SIGTERM");
+}
+
+#[test]
+fn stop_signals_are_kept_where_there_are_any() {
+    let old = r#"{"namespace":"payments","name":"api-x","labels":{}}"#;
+    let read: PodFacts = serde_json::from_str(old).unwrap();
+    assert_eq!((&read, serde_json::to_string(&read).unwrap().as_str()), (&pod(&[]), old));
+    let stop_signals = BTreeMap::from([("app".to_owned(), "SIGRTMIN+3".parse().unwrap())]);
+    let facts = PodFacts { stop_signals, ..read };
+    let kept = serde_json::to_value(&facts).unwrap();
+    assert_eq!(kept["stopSignals"], json!({"app": "SIGRTMIN+3"}));
+    assert_eq!(serde_json::from_value::<PodFacts>(kept).unwrap(), facts);
+}
