@@ -34,6 +34,10 @@ pub(crate) const CASES: &[Case] = &[
     not_excepted("process/beside-the-pattern", DROP).run("/fix/process/vendor/one/two/busybox-tool env $X"),
     not_excepted("process/what-it-executed-may-not", DROP).run("/fix/process/busybox-updater env /bin/busybox env $X"),
     not_excepted("process/argv0", DROP).run("/bin/gbash -c 'exec -a /fix/process/busybox-updater /bin/busybox env $X'"),
+    // From Linux 6.8 on a program on an overlay may have the kernel call itself another.
+    not_excepted("process/forged-by-prctl", DROP).run("$P as-program /fix/process/busybox-updater $X"),
+    not_excepted("process/forged-by-prctl-in-a-user-namespace", "cp $T $X; chmod 755 $D $X")
+        .run("$P as-uid 1000 $P unshare U $P as-program /fix/process/busybox-updater $X"),
     not_excepted("process/by-a-symlink-there", "cp $T $X; mkdir -p /opt/agent; ln -sf /bin/busybox /opt/agent/busybox-linked")
         .run("/opt/agent/busybox-linked env $X"),
     // Both may themselves run, by an exception; they gain nothing else.

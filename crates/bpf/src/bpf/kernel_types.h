@@ -64,7 +64,12 @@ enum bpf_func_id___known {
 #define READ_IMPLIES_EXEC 0x0400000 /* include/uapi/linux/personality.h */
 #define MNT_NOEXEC 0x04             /* include/linux/mount.h */
 
+#define PR_SET_MM 35 /* include/uapi/linux/prctl.h */
+#define PR_SET_MM_EXE_FILE 13
+#define PR_SET_MM_MAP 14
+
 #define EPERM 1
+#define ENOSYS 38
 #define SIGKILL 9
 #define I_CTIME_QUERIED (1U << 31) /* fs.h: in i_ctime_nsec, 6.13 and later */
 #define PATH_MAX 4096

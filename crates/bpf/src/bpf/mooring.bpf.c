@@ -350,6 +350,36 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	return answer(judge_mapping(task, &subject, &tables, &target));
 }
 
+/*
+ * Who executes is known by the file of its memory, and a process may have the kernel take another for that: not where a policy lists
+ * processes. Before Linux 6.8, and on no overlay, it would have to unmap its own program first.
+ */
+static __always_inline bool may_change_its_program(void)
+{
+	struct subject subject = {};
+	struct tables tables = {};
+
+	if (!find_container(cgroup_of(current_task()), &subject) || !decides(&tables))
+		return true;
+	return !(member_of(&tables, &subject) & (tables.rules->except_process_lists | tables.rules->prohibit_process_lists));
+}
+
+SEC("lsm/task_prctl")
+int mooring_task_prctl(__u64 *ctx)
+{
+	__u32 option = ctx[0];
+	__u64 what = ctx[1];
+	int error = -ENOSYS;
+
+	if (option == PR_SET_MM && (what == PR_SET_MM_EXE_FILE || what == PR_SET_MM_MAP) && !may_change_its_program())
+		error = -EPERM;
+	/* The hook's answer that leaves the call to the kernel; where the function is replaced, that is 0. */
+	else if (attached_to_functions)
+		error = 0;
+	barrier_var(error);
+	return error;
+}
+
 static __always_inline void metadata_changes(struct dentry *dentry)
 {
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);

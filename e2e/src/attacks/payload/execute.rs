@@ -1,5 +1,6 @@
 //! Ways to execute a file.
 
+use super::namespaces::become_command;
 use super::sys;
 use super::{Outcome, PayloadError, Tried};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
@@ -53,6 +54,16 @@ pub(super) fn at_directory(path: &str) -> Outcome {
 /// `execveat` with `AT_EMPTY_PATH`.
 pub(super) fn empty_path(path: &str) -> Outcome {
     exec_fd(File::open(path).tried("open")?, "execveat AT_EMPTY_PATH")
+}
+
+/// Has the kernel call this process the program `program`, where that can be, and executes the command.
+pub(super) fn as_program(program: &str, command: &[&str]) -> Outcome {
+    let file = File::open(program).tried("open the program")?;
+    match sys::become_program_of(&file) {
+        Ok(()) => eprintln!("this is {:?} now", std::fs::read_link("/proc/self/exe")),
+        Err(error) => eprintln!("this stays what it is: {error}"),
+    }
+    become_command(command)
 }
 
 /// By `/proc/self/fd/N`, of a descriptor for reading or an `O_PATH` one.

@@ -82,6 +82,7 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["exec-in-thread", path] => execute::in_thread(path),
         ["spawn", path] => execute::spawn(path),
         ["fork-exec", path] => execute::fork_exec(path),
+        ["as-program", program, command @ ..] => execute::as_program(program, command),
         ["as-uid", uid, command @ ..] => namespaces::as_uid(uid, command),
         ["in-cgroup", name, command @ ..] => namespaces::in_cgroup(name, command),
         ["in-deep-folder", command @ ..] => namespaces::in_deep_folder(command),

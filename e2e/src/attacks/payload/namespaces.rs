@@ -15,7 +15,7 @@ fn command_of(words: &[&str]) -> Result<Command, PayloadError> {
     Ok(command)
 }
 
-fn become_command(words: &[&str]) -> Outcome {
+pub(super) fn become_command(words: &[&str]) -> Outcome {
     Err(command_of(words)?.exec()).tried(format!("execute {}", words.join(" ")))
 }
 

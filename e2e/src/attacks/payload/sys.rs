@@ -137,3 +137,57 @@ pub(super) fn forking(command: &mut std::process::Command) {
     // SAFETY: the closure does nothing; its presence alone makes the standard library fork.
     unsafe { command.pre_exec(|| Ok(())) };
 }
+
+/// `PR_SET_MM_EXE_FILE`, or `PR_SET_MM_MAP`, which a user namespace of one's own suffices for.
+pub(super) fn become_program_of(file: &File) -> io::Result<()> {
+    const EXE_FILE: libc::c_ulong = 13;
+    const MAP: libc::c_ulong = 14;
+    let fd = u32::try_from(file.as_raw_fd()).unwrap_or(u32::MAX);
+    // SAFETY: no pointer is passed.
+    if unsafe { libc::prctl(libc::PR_SET_MM, EXE_FILE, libc::c_ulong::from(fd), 0, 0) } == 0 {
+        return Ok(());
+    }
+    let map = MemoryMap::of_this_process(fd)?;
+    // SAFETY: the kernel reads the structure, of the size that is passed, and nothing of it is changed but the program.
+    let done = unsafe { libc::prctl(libc::PR_SET_MM, MAP, &raw const map, size_of::<MemoryMap>(), 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `struct prctl_mm_map` (include/uapi/linux/prctl.h).
+#[repr(C)]
+struct MemoryMap {
+    /// Code and data, each from and to, the break likewise, the stack, arguments and environment, each from and to.
+    addresses: [u64; 11],
+    auxv: u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+impl MemoryMap {
+    /// As it is, by `/proc/self/stat` (proc_pid_stat(5)).
+    fn of_this_process(exe_fd: u32) -> io::Result<MemoryMap> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let fields: Vec<u64> = after_name.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+        // The first after the name is the third.
+        let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+        // SAFETY: an increment of nothing changes nothing.
+        let end_of_break = unsafe { libc::sbrk(0) }.addr() as u64;
+        let [code, code_end, stack, data, data_end, begin_of_break] = [26, 27, 28, 45, 46, 47].map(field);
+        let [arguments, arguments_end, environment, environment_end] = [48, 49, 50, 51].map(field);
+        let addresses = [
+            code,
+            code_end,
+            data,
+            data_end,
+            begin_of_break,
+            end_of_break,
+            stack,
+            arguments,
+            arguments_end,
+            environment,
+            environment_end,
+        ];
+        Ok(MemoryMap { addresses, auxv: 0, auxv_size: 0, exe_fd })
+    }
+}
