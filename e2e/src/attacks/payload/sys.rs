@@ -164,7 +164,7 @@ struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// As it is, by `/proc/self/stat` (proc_pid_stat(5)).
+    /// As it is, by `/proc/self/stat` (`proc_pid_stat(5)`).
     fn of_this_process(exe_fd: u32) -> io::Result<MemoryMap> {
         let stat = std::fs::read_to_string("/proc/self/stat")?;
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
