@@ -258,14 +258,7 @@ impl RuleSet {
     #[must_use]
     pub fn path(&self, path: &[u8]) -> PathMasks {
         let matching = self.patterns.masks.iter().filter(|(pattern, _)| pattern.matches(path));
-        matching.fold(self.written(path), |all, (_, masks)| all | *masks)
-    }
-
-    /// What was entered for exactly this text, without the patterns. An alias is asked for so: it is no file's path, and
-    /// `/bin/*/nc` does not mean the busybox that is invoked as `nc`.
-    #[must_use]
-    pub fn written(&self, text: &[u8]) -> PathMasks {
-        self.paths.get(text).copied().unwrap_or_default()
+        matching.fold(self.paths.get(path).copied().unwrap_or_default(), |all, (_, masks)| all | *masks)
     }
 }
 

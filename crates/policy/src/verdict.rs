@@ -5,7 +5,7 @@
 use mooring_crd::{Reason, Verdict};
 
 use crate::mask::{Slot, SlotMask};
-use crate::rules::{PathMasks, RuleSet};
+use crate::rules::RuleSet;
 
 /// What a file is to a container. The numbers are the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,18 +171,15 @@ pub fn judge(rules: &RuleSet, attempt: &Attempt<'_>) -> Judgement {
         Name::Path(path) => rules.path(path).excepted,
         Name::None | Name::TooLong | Name::Unresolved => SlotMask::EMPTY,
     };
-    let said = |name, of: fn(&RuleSet, &[u8]) -> PathMasks| match name {
-        Name::Path(path) => of(rules, path).prohibited,
-        Name::Unresolved => rules.prohibit_lists(),
-        Name::None | Name::TooLong => SlotMask::EMPTY,
-    };
-    let listed = [
-        said(path, RuleSet::path),
-        said(attempt.lower_path, RuleSet::path),
-        said(attempt.invoked, RuleSet::path),
-        said(attempt.alias, RuleSet::written),
-    ];
-    let listed = listed.into_iter().take(asked).fold(SlotMask::EMPTY, |all, mask| all | mask);
+    let listed = [path, attempt.lower_path, attempt.invoked, attempt.alias]
+        .into_iter()
+        .take(asked)
+        .map(|name| match name {
+            Name::Path(path) => rules.path(path).prohibited,
+            Name::Unresolved => rules.prohibit_lists(),
+            Name::None | Name::TooLong => SlotMask::EMPTY,
+        })
+        .fold(SlotMask::EMPTY, |all, mask| all | mask);
     let caller = attempt.caller.as_ref().filter(|_| attempt.usage == Use::Execute);
     let excepted = excepted | caller.map_or(SlotMask::EMPTY, |caller| caller.excepted(rules));
     let drift = attempt.member & rules.detects(attempt.usage, attempt.class) & !excepted;

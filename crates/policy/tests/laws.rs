@@ -72,14 +72,8 @@ fn oracle(spec: &ContainerDriftPolicySpec, node_volumes: bool, tried: &Tried) ->
     let excepted = detect.exceptions.iter().any(|exception| is(path, &exception.path));
     let prohibited = [path, lower, invoked, alias]
         .into_iter()
-        .zip([true, true, true, false])
         .take(if tried.usage == Use::Execute { usize::MAX } else { 2 })
-        .any(|(name, by_patterns)| {
-            let mut binaries = detect.prohibited_binaries.iter();
-            // An alias is no file's path: the agent finds out what a pattern means by it.
-            binaries.any(|binary| is(name, &binary.path) && (by_patterns || !binary.path.contains('*')))
-                || (name == Name::Unresolved && !detect.prohibited_binaries.is_empty())
-        });
+        .any(|name| detect.prohibited_binaries.iter().any(|binary| is(name, &binary.path) || name == Name::Unresolved));
     let (mut may, mut may_not) = (false, false);
     if let (Some((class, names)), Use::Execute) = (&tried.caller, tried.usage) {
         let [path, lower] = names.each_ref().map(Seen::name);

@@ -69,7 +69,6 @@ enum bpf_func_id___known {
 #define PR_SET_MM_MAP 14
 
 #define EPERM 1
-#define ENOSYS 38
 #define SIGKILL 9
 #define I_CTIME_QUERIED (1U << 31) /* fs.h: in i_ctime_nsec, 6.13 and later */
 #define PATH_MAX 4096
@@ -206,6 +205,7 @@ struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+	int level;                   /* 0 is the root's */
 	struct cgroup *ancestors[1]; /* from the root down, 6.1 and later */
 };
 

@@ -364,20 +364,14 @@ static __always_inline bool may_change_its_program(void)
 	return !(member_of(&tables, &subject) & (tables.rules->except_process_lists | tables.rules->prohibit_process_lists));
 }
 
+/* 0 leaves the call to whoever is asked next, though the hook's own default is another. */
 SEC("lsm/task_prctl")
 int mooring_task_prctl(__u64 *ctx)
 {
-	__u32 option = ctx[0];
-	__u64 what = ctx[1];
-	int error = -ENOSYS;
+	/* The kernel looks at these bits only (prctl_set_mm() in kernel/sys.c). */
+	__u32 option = ctx[0], what = ctx[1];
 
-	if (option == PR_SET_MM && (what == PR_SET_MM_EXE_FILE || what == PR_SET_MM_MAP) && !may_change_its_program())
-		error = -EPERM;
-	/* The hook's answer that leaves the call to the kernel; where the function is replaced, that is 0. */
-	else if (attached_to_functions)
-		error = 0;
-	barrier_var(error);
-	return error;
+	return answer(option == PR_SET_MM && (what == PR_SET_MM_EXE_FILE || what == PR_SET_MM_MAP) && !may_change_its_program());
 }
 
 static __always_inline void metadata_changes(struct dentry *dentry)

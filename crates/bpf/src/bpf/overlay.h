@@ -74,7 +74,7 @@ static __always_inline struct inode *lower_inode_of(struct inode *inode)
 	return (struct inode *)word_at(inode, bpf_core_type_size(struct inode) + sizeof(void *));
 }
 
-/* The same question without a helper, where that can be: every open for writing asks it. */
+/* The same question by two words less: every open for writing asks it. */
 static __always_inline bool has_lower(struct inode *inode)
 {
 	const void *entry;

@@ -8,7 +8,7 @@
 
 #include "task.h"
 
-/* One use of one file: what the fast path found out. Kernel pointers are numbers here, read only by helpers. */
+/* One use of one file: what the fast path found out. Kernel pointers are numbers here, which LOAD or a helper reads through. */
 struct request {
 	__u64 cgroup;
 	__u64 member;

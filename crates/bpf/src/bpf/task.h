@@ -77,9 +77,14 @@ struct subject {
 __noinline __u64 find_container_from_root(__u64 start)
 {
 	struct cgroup *cgroup = (struct cgroup *)start;
+	__u32 deepest = LOAD(cgroup, level);
 
 	for (__u32 level = 0; level < CONTAINER_DEPTH; level++) {
 		__u64 id = 0;
+
+		/* What is behind the last one is not of this cgroup. */
+		if (level > deepest)
+			break;
 
 		if (bpf_core_field_exists(cgroup->ancestors)) {
 			struct cgroup *ancestor = NULL;
@@ -100,7 +105,7 @@ __noinline __u64 find_container_from_root(__u64 start)
 	return 0;
 }
 
-/* The nearest tracked cgroup at or above this one. */
+/* The nearest tracked cgroup at or above this one; of those too far above, the topmost. */
 static __always_inline bool find_container(struct cgroup *cgroup, struct subject *subject)
 {
 	struct cgroup *own = cgroup;
@@ -130,9 +135,14 @@ static __always_inline bool find_container(struct cgroup *cgroup, struct subject
 
 static __noinline struct cgroup *cgroup_of_controller(struct css_set *set)
 {
-	__u32 offset = bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(void *);
-	struct cgroup_subsys_state *state = (struct cgroup_subsys_state *)word_at(set, offset);
+	const void *place = (void *)set + bpf_core_field_offset(set->subsys) + hierarchy_controller * sizeof(void *);
+	struct cgroup_subsys_state *state;
 
+	/* Of a type that READ can read through on this kernel. */
+	if (HAS_TASK_BTF && !bpf_ksym_exists(bpf_rdonly_cast))
+		state = *(struct cgroup_subsys_state *const *)place;
+	else
+		state = (struct cgroup_subsys_state *)word_at(place, 0);
 	return state ? READ(state, cgroup) : NULL;
 }
 

@@ -100,8 +100,7 @@ __noinline int look_up_name(__u32 slot, __u32 index, __u32 half)
 		rule = paths ? bpf_map_lookup_elem(paths, &name->key) : NULL;
 		if (rule)
 			add_rule(&scratch->said, rule);
-		/* An alias is no file's path: the agent enters what patterns mean by it. */
-		if (index == NAME_INDEX_ALIAS || !(scratch->request.member & rules->pattern_lists))
+		if (!(scratch->request.member & rules->pattern_lists))
 			return 0;
 		state = walk_patterns(slot, index, half);
 		end = patterns && state >= 0 ? bpf_map_lookup_elem(patterns, &state) : NULL;

@@ -138,7 +138,8 @@ impl Follower<'_> {
 /// Follows this node's pods. Never ends.
 pub(super) async fn pods(client: &Client, mailbox: &Mailbox) {
     let api: Api<WatchedPod> = Api::all(client.clone());
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", mailbox.node()));
+    // A page is read as a whole, and tenants write their pods as large as the API server takes them.
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", mailbox.node())).page_size(20);
     let mut events = Box::pin(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {

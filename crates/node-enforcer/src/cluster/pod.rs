@@ -15,7 +15,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// What a static pod's containers have for its uid.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Containers of a pod whose stop signals are kept: a tenant may write thousands, and what is kept of all pods must stay readable.
-const STOP_SIGNALS_MAX: usize = 64;
+const STOP_SIGNALS_MAX: usize = 16;
 /// Bytes of a container's name, as Kubernetes has it.
 const NAME_MAX: usize = 63;
 

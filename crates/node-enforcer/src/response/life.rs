@@ -170,7 +170,8 @@ impl Life {
             return self.kill(Some(signal), now);
         };
         let sent = match self.cgroup.signal(pid, signal.signal()) {
-            Ok(_) => format!("{signal} was sent to process {pid}"),
+            Ok(true) => format!("{signal} was sent to process {pid}"),
+            Ok(false) => format!("process {pid} had ended before {signal} was sent"),
             Err(CgroupError::Gone) => return Err(CgroupError::Gone),
             // It ends all the same, later.
             Err(error) => format!("{signal} could not be sent to process {pid} ({error})"),

@@ -78,12 +78,12 @@ impl Memory {
         let mut words = text.split(' ');
         let (word, begun, last) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let (begun, until) = (Duration::from_millis(begun), Duration::from_millis(last));
-        // Agents that did not say it sent SIGTERM.
-        let signal = words.next().map_or(Some(StopSignal::default()), |name| name.parse().ok());
+        // Agents that did not say it sent SIGTERM; one that this agent does not know has been sent all the same.
+        let signal = words.next().and_then(|name| name.parse().ok()).unwrap_or_default();
         match word {
             "paused" => Some(Self::Paused { begun, until }),
-            "stopping" => Some(Self::Stopping { begun, until, signal: signal? }),
-            "killed" if last == 1 => Some(Self::Killed { begun, by_stop: Some(signal?) }),
+            "stopping" => Some(Self::Stopping { begun, until, signal }),
+            "killed" if last == 1 => Some(Self::Killed { begun, by_stop: Some(signal) }),
             "killed" => Some(Self::Killed { begun, by_stop: None }),
             _ => None,
         }
@@ -125,9 +125,11 @@ mod tests {
         ] {
             assert_eq!(Memory::decode(&memory.encode()), Some(memory));
         }
-        for strange in ["x", "paused", "paused 1", "paused a b", "slept 1 2", "stopping 1 2 SIGNONE"] {
+        for strange in ["x", "paused", "paused 1", "paused a b", "slept 1 2"] {
             assert_eq!(Memory::decode(strange), None, "{strange}");
         }
+        let by_a_newer = Memory::decode("stopping 12 99 SIGNONE");
+        assert_eq!(by_a_newer, Some(Memory::Stopping { begun, until, signal: StopSignal::default() }));
     }
 
     #[test]

@@ -301,11 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_says_which_signal_it_sent() {
+    fn a_stop_says_which_signal_it_is() {
+        // It is in no such cgroup.
         let pid = std::process::id();
         for name in ["SIGTERM", "SIGUSR1", "SIGRTMIN+3"] {
             let told = stopped(&Scratch::new(), name.parse().unwrap(), true);
-            let sent = format!("{name} was sent to process {pid}; what is left after 10 s is killed");
+            let sent = format!("process {pid} had ended before {name} was sent; what is left after 10 s is killed");
             assert_eq!(told, [sent.as_str(), &format!("every process ended after {name}")]);
             let told = stopped(&Scratch::new(), name.parse().unwrap(), false);
             let killed = format!("what had not ended after {name} was killed");

@@ -142,15 +142,19 @@ pub(super) fn forking(command: &mut std::process::Command) {
 pub(super) fn become_program_of(file: &File) -> io::Result<()> {
     const EXE_FILE: libc::c_ulong = 13;
     const MAP: libc::c_ulong = 14;
+    // The kernel takes this for the same.
+    const MAP_IN_LOW_BITS: libc::c_ulong = 1 << 32 | MAP;
     let fd = u32::try_from(file.as_raw_fd()).unwrap_or(u32::MAX);
     // SAFETY: no pointer is passed.
     if unsafe { libc::prctl(libc::PR_SET_MM, EXE_FILE, libc::c_ulong::from(fd), 0, 0) } == 0 {
         return Ok(());
     }
     let map = MemoryMap::of_this_process(fd)?;
-    // SAFETY: the kernel reads the structure, of the size that is passed, and nothing of it is changed but the program.
-    let done = unsafe { libc::prctl(libc::PR_SET_MM, MAP, &raw const map, size_of::<MemoryMap>(), 0) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let is_done = |what: libc::c_ulong| {
+        // SAFETY: the kernel reads the structure, of the size that is passed, and nothing of it is changed but the program.
+        unsafe { libc::prctl(libc::PR_SET_MM, what, &raw const map, size_of::<MemoryMap>(), 0) == 0 }
+    };
+    if is_done(MAP) || is_done(MAP_IN_LOW_BITS) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `struct prctl_mm_map` (include/uapi/linux/prctl.h).
