@@ -91,6 +91,25 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_believed_only_where_the_file_is() {
+        let scratch = Scratch::new();
+        scratch.write("bottom/tool", "x");
+        scratch.folder("top");
+        let layers = [scratch.at("top"), scratch.at("bottom")];
+        let found = File::open(scratch.at("bottom/tool")).unwrap();
+        let told = || path_of(&found, &layers).unwrap();
+        assert_eq!(told(), Some(scratch.at("bottom/tool")));
+        // Of one that has lost the name that it was opened by the kernel tells what no file is called.
+        fs::hard_link(scratch.at("bottom/tool"), scratch.at("bottom/other")).unwrap();
+        fs::remove_file(scratch.at("bottom/tool")).unwrap();
+        assert_eq!(told(), Some(scratch.at("bottom/other")));
+        scratch.write("bottom/tool (deleted)", "y");
+        assert_eq!(told(), Some(scratch.at("bottom/other")));
+        fs::remove_file(scratch.at("bottom/other")).unwrap();
+        assert_eq!(told(), None);
+    }
+
+    #[test]
     fn a_handle_is_what_follows_the_uuid() {
         let mut origin = vec![0, MAGIC, 29, 0, 1];
         origin.extend([7; 16]);
