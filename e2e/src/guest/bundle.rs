@@ -167,6 +167,11 @@ fn configuration(id: &str, arguments: &[&str], volumes: &Volumes, shape: Shape) 
             written["linux"]["uidMappings"] = map.clone();
             written["linux"]["gidMappings"] = map;
         }
+        Shape::HostProcesses => {
+            if let Some(namespaces) = written["linux"]["namespaces"].as_array_mut() {
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            }
+        }
         Shape::Overlay(_) | Shape::Layered | Shape::Plain => {}
     }
     written

@@ -108,6 +108,7 @@ pub(crate) const EXCUSES: &[Excuse] = &[
     not_by_ctr("user-namespace"),
     not_by_ctr("host-root-as-a-volume"),
     not_by_ctr("host-root-as-a-volume-under-volume-binaries"),
+    not_by_ctr("kill-in-the-hosts-pid-namespace"),
     Excuse {
         case: "every-other-runc-20-times",
         applies: |_, runtime| runtime != RuntimeKind::Runc,

@@ -31,6 +31,8 @@ pub(crate) enum Shape {
     UserNamespace,
     /// With the host's `/` as the volume `/host`.
     HostRoot,
+    /// In the host's pid namespace.
+    HostProcesses,
 }
 
 impl Shape {

@@ -53,16 +53,20 @@ fn a_container_that_forks_is_killed_with_all_that_it_has() {
     let id = "mooring-native-killed";
     let mut rig = Rig::new();
     let enforcer = acting(&rig, id, "Kill");
-    let (container, other) = (rig.container(id), rig.container("mooring-native-other"));
-    let forking = "for n in 1 2; do (while :; do (:); done) > /dev/null 2>&1 < /dev/null & done; \
-                   sleep 1000 > /dev/null 2>&1 < /dev/null & :";
-    assert!(container.run(forking).status.success());
+    // In the host's pid namespace: the end of a namespace's first process would be that of all.
+    let (container, other) = (rig.container_in(id, &["mount", "ipc", "uts"]), rig.container("mooring-native-other"));
     let folder = cgroup(id);
     // One is in a cgroup below.
     let below = folder.join("below");
     fs::create_dir(&below).unwrap();
     fs::write(below.join("cgroup.procs"), processes(&folder).first().unwrap()).unwrap();
-    assert!(processes(&folder).len() >= 3 && processes(&below).len() == 1);
+    // Of the last ones each lives only until it has started the next.
+    let forking = "for n in 1 2; do (while :; do (:); done) > /dev/null 2>&1 < /dev/null & done; \
+                   for n in $(seq 300); do sleep 1000 > /dev/null 2>&1 < /dev/null & done; \
+                   echo '/bin/sh /data/next &' > /data/next; \
+                   for n in 1 2 3 4; do /bin/sh /data/next > /dev/null 2>&1 < /dev/null & done; :";
+    assert!(container.run(forking).status.success());
+    assert!(processes(&folder).len() > 300 && processes(&below).len() == 1);
 
     let mut violating = [violate(&container, "dropped"), violate(&other, "dropped")];
     awaited(&enforcer, id, "/dropped", "Done", "every process was killed");

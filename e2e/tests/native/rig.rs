@@ -25,7 +25,7 @@ const PACKAGES: [&str; 3] = ["runc", "libseccomp2", "busybox-static"];
 /// What the dropped program prints, first of all.
 const TOKEN: &str = "DROPPED-PROGRAM-RAN\n";
 /// The applets that the image has.
-const APPLETS: [&str; 11] = ["sh", "cp", "chmod", "sleep", "true", "cat", "mv", "ln", "mkdir", "touch", "rm"];
+const APPLETS: [&str; 12] = ["sh", "cp", "chmod", "sleep", "true", "cat", "mv", "ln", "mkdir", "touch", "rm", "seq"];
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Folders, mounts, programs.
@@ -89,6 +89,12 @@ impl Rig {
 
     /// A container that sleeps.
     pub(crate) fn container(&mut self, id: &str) -> Container {
+        self.container_in(id, &["mount", "pid", "ipc", "uts"])
+    }
+
+    /// The same, with these namespaces of its own.
+    pub(crate) fn container_in(&mut self, id: &str, namespaces: &[&str]) -> Container {
+        let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({"type": kind})).collect();
         let bundle = self.folder(&format!("bundles/{id}"));
         let [lower, upper, work, root] = ["lower", "upper", "work", "rootfs"].map(|name| bundle.join(name));
         for folder in [&lower.join("bin"), &lower.join("proc"), &lower.join("dev"), &upper, &work, &root] {
@@ -127,8 +133,7 @@ impl Rig {
                 {"destination": "/vol", "type": "tmpfs", "source": "tmpfs"},
                 {"destination": "/data", "type": "bind", "source": data, "options": ["bind", "rw"]}],
             // In a folder of the test's own in each hierarchy.
-            "linux": {"cgroupsPath": format!("/{}/{id}", cgroup_parent()),
-                "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}]},
+            "linux": {"cgroupsPath": format!("/{}/{id}", cgroup_parent()), "namespaces": namespaces},
         });
         fs::write(bundle.join("config.json"), config.to_string()).unwrap();
         let log = bundle.join("log");

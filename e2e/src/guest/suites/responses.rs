@@ -8,7 +8,7 @@ use crate::guest::enforcer::{Enforcer, command, release};
 use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::event::Event;
 use crate::guest::profiles;
-use crate::guest::runtime::Upper;
+use crate::guest::runtime::{Shape, Upper};
 use crate::guest::system::poll;
 use serde_json::{Value, json};
 use std::fs;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "kill-of-100-that-fork", body: kill },
+    Test { name: "kill-in-the-hosts-pid-namespace", body: kill_among_the_hosts },
     Test { name: "stop-is-heard", body: stop_is_heard },
     Test { name: "stop-is-not-heard", body: stop_is_not_heard },
     Test { name: "pause-and-resume", body: pause_and_resume },
@@ -143,6 +144,26 @@ fn kill(context: &Context) -> Result<()> {
         thread::sleep(Duration::from_millis(300));
         ensure(is_empty(&folder), || format!("{} processes live on", processes(&folder)))?;
         ensure(!has(&folder, "frozen 1"), || "the cgroup stays frozen".into())
+    })
+}
+
+/// Where the end of the container's first process is nobody else's. Some processes live only until they have started the next one.
+fn kill_among_the_hosts(context: &Context) -> Result<()> {
+    let id = "resp-among";
+    with(context, &[acting("kill", id, &json!({"container": "Kill"}))], |rig| {
+        let enforcer = rig.start()?;
+        let mut container = context.container_of(id, Shape::HostProcesses)?;
+        let folder = cgroup(id)?;
+        container.session.must(
+            "for n in $(seq 300); do sleep 1000 > /dev/null 2>&1 < /dev/null & done; \
+             echo '/bin/sh /vol/next &' > /vol/next; \
+             for n in 1 2 3 4; do /bin/sh /vol/next > /dev/null 2>&1 < /dev/null & done; :",
+        )?;
+        ensure(processes(&folder) > 300, || format!("only {} processes", processes(&folder)))?;
+        violate(&mut container, "x")?;
+        awaited(&enforcer, 0, id, "Kill", "Done", "every process was killed")?;
+        thread::sleep(Duration::from_millis(300));
+        ensure(is_empty(&folder), || format!("{} processes live on", processes(&folder)))
     })
 }
 
