@@ -136,7 +136,7 @@ test-agent: build ## Test the agent in a cluster: against a real API server, and
 	cargo build -p mooring-node-enforcer --example api
 	cargo test -p mooring-e2e --test agent -- --ignored --test-threads 1
 
-test-native: build ## On this machine's own kernel, as root: Kill and Fanotify with a real runc, without a cluster
+test-native: build ## On this machine's own kernel, as root: Kill and Fanotify with a real runc, and the attack matrix under both, without a cluster
 	cargo test -p mooring-e2e --test native -- --ignored --test-threads 1 --skip costs
 	cargo test -p mooring-node-enforcer --test fanotify -- --ignored --test-threads 1
 

@@ -1,8 +1,8 @@
-//! `guest`: runs the attack suites inside a booted guest, as root. Under the name `probe` it is the attacker's tool in the test containers.
+//! `guest`: runs the attack suites inside a booted guest, as root; with its places told, on any machine. Under the name `probe` it is the attacker's tool in the test containers.
 
 use clap::{Parser, Subcommand};
 use mooring_e2e::attacks::payload;
-use mooring_e2e::guest::{Bench, Context, Report, RuntimeKind, bench, list, run, use_backend};
+use mooring_e2e::guest::{Bench, Context, Places, Report, RuntimeKind, Settings, bench, list, run, use_settings};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,9 +29,10 @@ enum Command {
         /// The enforcer's binary; only the suite `control` does without.
         #[arg(long)]
         enforcer: Option<PathBuf>,
-        /// The enforcer's backend; the best one when left out.
-        #[arg(long)]
-        backend: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        places: Places,
     },
     /// Measures what the enforcer costs and writes the numbers.
     Bench {
@@ -63,11 +64,9 @@ fn main() -> ExitCode {
             list();
             ExitCode::SUCCESS
         }
-        Command::Run { names, runtime, enforcer, backend } => {
-            if let Some(backend) = backend {
-                use_backend(backend);
-            }
-            ended(suites(&names, runtime, enforcer))
+        Command::Run { names, runtime, enforcer, settings, places } => {
+            use_settings(settings);
+            ended(suites(&names, runtime, &places, enforcer))
         }
         Command::Bench { what, enforcer, program, by_program, out } => {
             ended(measure(what, enforcer, &program, by_program, &out))
@@ -88,13 +87,13 @@ fn ended(result: anyhow::Result<bool>) -> ExitCode {
 
 fn measure(what: Bench, enforcer: PathBuf, program: &Path, by_program: bool, out: &Path) -> anyhow::Result<bool> {
     // crun: what starts 50 containers soonest.
-    let context = Context::new(RuntimeKind::Crun, Some(enforcer))?;
+    let context = Context::new(RuntimeKind::Crun, &Places::default(), Some(enforcer))?;
     bench(what, &context, program, by_program, out)?;
     Ok(true)
 }
 
-fn suites(names: &[String], runtime: RuntimeKind, enforcer: Option<PathBuf>) -> anyhow::Result<bool> {
-    let context = Context::new(runtime, enforcer)?;
+fn suites(names: &[String], runtime: RuntimeKind, places: &Places, enforcer: Option<PathBuf>) -> anyhow::Result<bool> {
+    let context = Context::new(runtime, places, enforcer)?;
     let mut report = Report::default();
     run(&context, names, &mut report);
     Ok(report.finish())

@@ -9,27 +9,35 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every capability that the attacks use: an attacker with all of them must not get past either.
-const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_ADMIN",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_RESOURCE",
+/// Every capability that the attacks use, with its number (include/uapi/linux/capability.h): an attacker with all of them must not get past either.
+const CAPABILITIES: [(&str, u32); 18] = [
+    ("CAP_CHOWN", 0),
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_DAC_READ_SEARCH", 2),
+    ("CAP_FOWNER", 3),
+    ("CAP_FSETID", 4),
+    ("CAP_KILL", 5),
+    ("CAP_SETGID", 6),
+    ("CAP_SETUID", 7),
+    ("CAP_SETPCAP", 8),
+    ("CAP_NET_BIND_SERVICE", 10),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_NET_RAW", 13),
+    ("CAP_SYS_CHROOT", 18),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_SYS_RESOURCE", 24),
+    ("CAP_MKNOD", 27),
+    ("CAP_SETFCAP", 31),
 ];
+
+/// Those of them that there are to give.
+fn capabilities() -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bounding = bounding.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX);
+    CAPABILITIES.into_iter().filter(|(_, number)| bounding >> number & 1 == 1).map(|(name, _)| name).collect()
+}
 
 /// The container's folder on the host, with its mounted root. Unmounted on drop.
 #[derive(Debug)]
@@ -134,8 +142,8 @@ fn configuration(id: &str, arguments: &[&str], volumes: &Volumes, shape: Shape) 
             "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"],
             "cwd": "/",
             "capabilities": {
-                "bounding": CAPABILITIES, "effective": CAPABILITIES,
-                "permitted": CAPABILITIES,
+                "bounding": capabilities(), "effective": capabilities(),
+                "permitted": capabilities(),
             },
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
         },

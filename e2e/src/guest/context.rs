@@ -34,28 +34,49 @@ pub struct Context {
     enforcer: Option<PathBuf>,
 }
 
-/// On the guest's disk: overlay uppers there are on ext4.
+/// Where a run finds what it needs, and where it works.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Places {
+    /// The folder of the images' root filesystems.
+    #[arg(long, value_name = "DIR", default_value = IMAGES)]
+    images: PathBuf,
+    /// A folder of this run's own, EMPTIED FIRST. It must be on ext4, which upper layers are to be on.
+    #[arg(long, value_name = "DIR", default_value = WORK)]
+    work: PathBuf,
+    /// The program of runc or crun; found in the usual folders when left out.
+    #[arg(long, value_name = "PATH")]
+    runtime_program: Option<PathBuf>,
+}
+
+const IMAGES: &str = "/images";
 const WORK: &str = "/var/lib/mooring-e2e";
+
+impl Default for Places {
+    /// A guest's.
+    fn default() -> Self {
+        Self { images: IMAGES.into(), work: WORK.into(), runtime_program: None }
+    }
+}
 
 impl Context {
     /// Builds the image and starts what the runtime needs. Without `enforcer` only the suite `control` can be run.
     ///
     /// # Errors
     /// If the guest lacks something, which is named.
-    pub fn new(kind: RuntimeKind, enforcer: Option<PathBuf>) -> Result<Context> {
-        let work = PathBuf::from(WORK);
+    pub fn new(kind: RuntimeKind, places: &Places, enforcer: Option<PathBuf>) -> Result<Context> {
+        let work = places.work.clone();
         if work.exists() {
             fs::remove_dir_all(&work).on("remove", &work)?;
         }
         fs::create_dir_all(&work).on("create", &work)?;
         let kind_of_disk = statfs(&work).during("statfs")?.filesystem_type();
         if kind_of_disk != EXT4_SUPER_MAGIC {
-            return Err(HarnessError::Missing(format!("{WORK} must be on ext4, not {kind_of_disk:?}")));
+            return Err(HarnessError::Missing(format!("{} must be on ext4, not {kind_of_disk:?}", work.display())));
         }
         mount_if_missing("/sys/fs/bpf", "bpf")?;
         mount_if_missing("/sys/kernel/security", "securityfs")?;
-        let image = Image::build(&work)?;
-        let runtime = start_runtime(kind, &work, &image)?;
+        let image = Image::build(&work, &places.images)?;
+        let runtime = start_runtime(kind, places, &image)?;
         Ok(Context { kind, runtime, image, work, kernel: system::kernel()?, enforcer })
     }
 
@@ -123,9 +144,12 @@ fn mount_if_missing(target: &str, kind: &str) -> Result<()> {
     mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>).during(format!("mount {kind} on {target}"))
 }
 
-fn start_runtime(kind: RuntimeKind, work: &Path, image: &Image) -> Result<Box<dyn Runtime>> {
+fn start_runtime(kind: RuntimeKind, places: &Places, image: &Image) -> Result<Box<dyn Runtime>> {
+    let work = &places.work;
     let find = |name: &str| {
-        system::find_program(&[name])
+        let given = places.runtime_program.clone();
+        given
+            .or_else(|| system::find_program(&[name]))
             .ok_or_else(|| HarnessError::Missing(format!("the guest has no {name} in its path")))
     };
     Ok(match kind {

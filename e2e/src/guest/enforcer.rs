@@ -12,24 +12,64 @@ use std::thread;
 use std::time::Duration;
 
 /// The default place of its pins.
-pub(crate) const PINS: &str = "/sys/fs/bpf/mooring";
-/// The backend that every enforcer of this run uses, unless its test names another; None: the best one.
-static BACKEND: OnceLock<String> = OnceLock::new();
+const PINS: &str = "/sys/fs/bpf/mooring";
 
-/// Has every enforcer of this run use this backend.
-pub fn use_backend(name: String) {
+/// What every enforcer of this run is told, unless its test says otherwise.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Settings {
+    /// The enforcer's backend; the best one when left out.
+    #[arg(long)]
+    backend: Option<String>,
+    /// Where its programs and tables are pinned; its default place when left out.
+    #[arg(long, value_name = "DIR")]
+    pin_dir: Option<String>,
+    /// What a container may do until it is known which policies are for it; the enforcer's default when left out.
+    #[arg(long, value_name = "VALUE")]
+    unknown_containers: Option<String>,
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// Has every enforcer of this run be told this.
+pub fn use_settings(settings: Settings) {
     // Asked once, before the first one starts.
-    let _ = BACKEND.set(name);
+    let _ = SETTINGS.set(settings);
+}
+
+impl Settings {
+    fn backend() -> Option<&'static str> {
+        SETTINGS.get()?.backend.as_deref()
+    }
+
+    /// The options of its command `name` that `given` does not say otherwise.
+    fn options(name: &str, given: &[&str]) -> Vec<&'static str> {
+        let Some(settings) = SETTINGS.get() else {
+            return Vec::new();
+        };
+        let (runs, pins) = (name == "run", ["run", "check", "ready", "release"].contains(&name));
+        let options = [
+            ("--backend", settings.backend.as_deref().filter(|_| runs)),
+            ("--unknown-containers", settings.unknown_containers.as_deref().filter(|_| runs)),
+            ("--pin-dir", settings.pin_dir.as_deref().filter(|_| pins)),
+        ];
+        let wanted = options.into_iter().filter(|(option, _)| !given.contains(option));
+        wanted.filter_map(|(option, value)| Some([option, value?])).flatten().collect()
+    }
+}
+
+/// The place of its pins in this run.
+pub(crate) fn pins() -> &'static Path {
+    Path::new(SETTINGS.get().and_then(|settings| settings.pin_dir.as_deref()).unwrap_or(PINS))
 }
 
 /// Whether what drifted is killed in this run, not refused.
 pub(crate) fn kills() -> bool {
-    BACKEND.get().is_some_and(|name| name == "Kill")
+    Settings::backend() == Some("Kill")
 }
 
 /// Whether whoever refuses in this run is asked by fanotify, which does not see everything: the rest is killed.
 pub(crate) fn is_asked() -> bool {
-    BACKEND.get().is_some_and(|name| name == "Fanotify")
+    Settings::backend() == Some("Fanotify")
 }
 
 /// How long it may take to start, here where every instruction is emulated.
@@ -68,13 +108,12 @@ impl Enforcer {
     }
 
     fn launch_with(binary: &Path, policies: &Path, arguments: &[&str]) -> Result<Enforcer> {
-        let backend = BACKEND.get().filter(|_| !arguments.contains(&"--backend"));
         let mut child = Command::new(binary)
             .arg("run")
             .arg("--policies")
             .arg(policies)
             .args(["-o", "json"])
-            .args(backend.into_iter().flat_map(|backend| ["--backend", backend]))
+            .args(Settings::options("run", arguments))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -228,7 +267,8 @@ const COMMAND: Duration = Duration::from_secs(20);
 
 /// Runs another of its commands to the end.
 pub(crate) fn command(binary: &Path, arguments: &[&str]) -> Result<Ended> {
-    run_within(Command::new(binary).args(arguments), COMMAND)
+    let settings = Settings::options(arguments.first().unwrap_or(&""), arguments);
+    run_within(Command::new(binary).args(arguments).args(settings), COMMAND)
 }
 
 /// `release`: takes everything down.

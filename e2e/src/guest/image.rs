@@ -9,23 +9,21 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Where the guest keeps busybox as a root filesystem.
-const BUSYBOX: &str = "/images/busybox/rootfs";
-
 /// The folder that is every container's lower layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     pub(crate) root: PathBuf,
+    /// The root filesystem that it was made of.
+    pub(crate) busybox: PathBuf,
 }
 
 impl Image {
-    /// Makes the image below `work`.
-    pub(crate) fn build(work: &Path) -> Result<Image> {
-        let root = work.join("image");
-        let image = Image { root };
+    /// Makes the image below `work`, of busybox in the folder `images`.
+    pub(crate) fn build(work: &Path, images: &Path) -> Result<Image> {
+        let image = Image { root: work.join("image"), busybox: images.join("busybox/rootfs") };
         let root = image.root.to_string_lossy().into_owned();
         fs::create_dir_all(&image.root).on("create", &image.root)?;
-        run("cp", &["-a", &format!("{BUSYBOX}/."), &root])?;
+        run("cp", &["-a", &format!("{}/.", image.busybox.display()), &root])?;
         let me = std::env::current_exe().on("find", "the guest binary")?;
         image.copy(&me, "/usr/bin/probe")?;
         image.folders()?;
@@ -122,7 +120,7 @@ impl Image {
     fn busybox_applets(&self, names: &[&str]) -> Result<()> {
         let busybox = self.path("/bin/busybox");
         if !busybox.exists() {
-            return Err(HarnessError::Missing(format!("{BUSYBOX}/bin/busybox is not there")));
+            return Err(HarnessError::Missing(format!("{}/bin/busybox is not there", self.busybox.display())));
         }
         for name in names {
             // Always a symlink: prohibiting a hard link would prohibit the whole of busybox.

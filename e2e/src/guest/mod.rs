@@ -19,8 +19,8 @@ mod suites;
 mod system;
 
 pub use bench::{Bench, bench};
-pub use context::{Context, RuntimeKind};
-pub use enforcer::use_backend;
+pub use context::{Context, Places, RuntimeKind};
+pub use enforcer::{Settings, use_settings};
 pub use error::HarnessError;
 pub use report::Report;
 pub use suites::{list, run};

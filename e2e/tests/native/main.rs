@@ -4,5 +4,6 @@
 mod costs;
 mod fanotify;
 mod kill;
+mod matrix;
 mod responses;
 mod rig;

@@ -3,6 +3,7 @@
 //! Nothing is installed, and no other container is touched: the policy is for the test's container by its name, what is unknown may do
 //! everything, the pins are in a BPF file system of the test's own, which is gone with it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,6 +17,7 @@ use mooring_e2e::attacks::elf;
 use mooring_e2e::testing::{policy, repository};
 use mooring_e2e::vm::apt::{Index, Mirror};
 use mooring_e2e::vm::cache::{self, Cache, Scratch};
+use mooring_e2e::vm::root;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
@@ -76,13 +78,33 @@ impl Rig {
         rig
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.scratch.folder(name).unwrap()
     }
 
-    fn runc(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.tools.join("runc"));
+    /// A command that finds what runc needs, or is runc.
+    pub(crate) fn with_libraries(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env("LD_LIBRARY_PATH", &self.tools);
+        command
+    }
+
+    pub(crate) fn runc_program(&self) -> PathBuf {
+        self.tools.join("runc")
+    }
+
+    /// The guests' root image, as a folder.
+    pub(crate) fn guest_root(&mut self) -> PathBuf {
+        let image = root::ensure(&Cache::of_user(), &Mirror::of_machine, false).unwrap();
+        let folder = self.folder("guest");
+        let mounted = Command::new("mount").args(["-o", "loop,ro"]).args([&image, &folder]).output().unwrap();
+        assert!(mounted.status.success(), "{mounted:?}");
+        self.mounts.push(folder.clone());
+        folder
+    }
+
+    fn runc(&self, arguments: &[&str]) -> Command {
+        let mut command = self.with_libraries(self.runc_program());
         command.arg("--root").arg(&self.state).args(arguments).stdin(Stdio::null());
         command
     }
@@ -151,7 +173,7 @@ impl Rig {
         fs::write(path, policy(name, spec).to_string()).unwrap();
     }
 
-    fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         self.scratch.path().join("bpf/mooring")
     }
 
@@ -231,8 +253,10 @@ impl Drop for Rig {
             }
         }
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            // Where it was made; empty, since its containers are deleted.
-            let _ = fs::remove_dir(hierarchy.path().join(cgroup_parent()));
+            // Where it was made; empty, since its containers are deleted. The other one is the attack suites'.
+            for parent in [&*cgroup_parent(), "mooring-e2e"] {
+                let _ = fs::remove_dir(hierarchy.path().join(parent));
+            }
         }
     }
 }
@@ -241,7 +265,7 @@ pub(crate) fn cgroup_parent() -> String {
     format!("mooring-native-{}", std::process::id())
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let built = repository("target/x86_64-unknown-linux-gnu/release/mooring-enforcer");
     std::env::var_os("MOORING_ENFORCER").map_or(built, PathBuf::from)
 }

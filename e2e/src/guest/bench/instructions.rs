@@ -4,7 +4,7 @@ use super::footprint::starts;
 use super::{Numbers, wrong};
 use crate::attacks::case::Profile;
 use crate::guest::context::{Context, Running};
-use crate::guest::enforcer::{Enforcer, PINS, release};
+use crate::guest::enforcer::{Enforcer, pins, release};
 use crate::guest::error::{During, HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::recorded::Recorded;
@@ -247,7 +247,7 @@ fn many_lists(
     };
     edit(enforcer, folder, &policy(0))?;
     let mut recorded = Recorded::begin(context)?;
-    let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+    let bundle = recorded.bundle("bundle", &context.image.busybox)?;
     for number in 0..CONTAINERS {
         recorded.add(&format!("recorded-{number}"), &bundle)?;
     }
@@ -275,7 +275,7 @@ fn many_lists(
 /// The programs go on without the agent; without its link each is gone, and what it cost with it.
 fn by_program(meters: &mut Meters<'_>, numbers: &mut Numbers) -> Result<()> {
     let mut before = costs(meters)?;
-    for link in links(Path::new(PINS))? {
+    for link in links(pins())? {
         fs::remove_file(&link).on("remove", &link)?;
         let after = costs(meters)?;
         let name = link.file_name().unwrap_or_default().to_string_lossy().replace("mooring_", "");
@@ -321,8 +321,8 @@ fn links(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     found.sort();
-    if found.is_empty() && folder == Path::new(PINS) {
-        return Err(HarnessError::Missing(format!("no link is pinned in {PINS}")));
+    if found.is_empty() && folder == pins() {
+        return Err(HarnessError::Missing(format!("no link is pinned in {}", pins().display())));
     }
     Ok(found)
 }

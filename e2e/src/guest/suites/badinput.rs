@@ -3,7 +3,7 @@
 use super::Test;
 use super::bad_policies::TEXTS;
 use crate::guest::context::Context;
-use crate::guest::enforcer::{PINS, command, release};
+use crate::guest::enforcer::{command, pins, release};
 use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ fn try_to_start(context: &Context, what: &str, policies: &Path) -> Result<String
     ensure(message.trim().len() > 20 && message.len() < 2000, || {
         format!("{what}: the message is {} bytes: {message}", message.len())
     })?;
-    ensure(!Path::new(PINS).exists() || fs::read_dir(PINS).map_or(0, Iterator::count) == 0, || {
+    ensure(!pins().exists() || fs::read_dir(pins()).map_or(0, Iterator::count) == 0, || {
         format!("{what}: something was pinned")
     })?;
     ensure(start.elapsed() < Duration::from_secs(10), || format!("{what}: it took {:?}", start.elapsed()))?;

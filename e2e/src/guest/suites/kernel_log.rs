@@ -1,13 +1,23 @@
 //! What the kernel itself had to say while the suites ran.
 
 use crate::guest::error::{During, HarnessError, Result, ensure};
+use std::collections::HashSet;
 use std::process::Command;
 
-/// Fails on a warning or a bug that the kernel has logged: a node's owner reads them, too.
-pub(super) fn is_clean() -> Result<()> {
+/// What it has said so far.
+pub(super) fn read() -> Result<String> {
     let output = Command::new("dmesg").output().during("run dmesg")?;
     ensure(output.status.success(), || format!("dmesg ended with {}", output.status))?;
-    match complaint(&String::from_utf8_lossy(&output.stdout)) {
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Fails on a warning or a bug that the kernel has logged since it had said `before`: a node's owner reads them, too.
+pub(super) fn is_clean_since(before: &str) -> Result<()> {
+    // Lines have the time in them. The machine may have been up for long.
+    let before: HashSet<&str> = before.lines().collect();
+    let log = read()?;
+    let since: String = log.lines().filter(|line| !before.contains(line)).flat_map(|line| [line, "\n"]).collect();
+    match complaint(&since) {
         Some(line) => Err(HarnessError::Wrong(format!("the kernel logged: {line}"))),
         None => Ok(()),
     }

@@ -2,7 +2,7 @@
 
 use super::Test;
 use crate::guest::context::{Context, Running};
-use crate::guest::enforcer::{Enforcer, PINS, command, release};
+use crate::guest::enforcer::{Enforcer, command, pins, release};
 use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::runtime::Upper;
@@ -51,7 +51,7 @@ fn unwatched(context: &Context) -> Result<()> {
         container.session.must("chmod 700 /fix/app/bin/server; mv /fix/app/bin/server /fix/app/bin/moved")?;
         runs(&mut container, "/fix/app/bin/moved")?;
         enforcer.kill()?;
-        for version in std::fs::read_dir(PINS).on("list", PINS)?.flatten() {
+        for version in std::fs::read_dir(pins()).on("list", pins())?.flatten() {
             let links = version.path().join("links");
             for instance in std::fs::read_dir(&links).on("list", &links)?.flatten() {
                 std::fs::remove_dir_all(instance.path()).on("remove", instance.path())?;
@@ -269,12 +269,12 @@ fn release_all(context: &Context) -> Result<()> {
         let mut container = context.container("life-release", Upper::Ext4)?;
         let path = container.drop_program("x")?;
         refuses(&mut container, &path)?;
-        let pins = || std::fs::read_dir(PINS).map_or(0, Iterator::count);
-        ensure(pins() > 0, || format!("nothing is pinned under {PINS}"))?;
+        let pinned = || std::fs::read_dir(pins()).map_or(0, Iterator::count);
+        ensure(pinned() > 0, || format!("nothing is pinned under {}", pins().display()))?;
         enforcer.terminate()?;
         release(binary)?;
         runs(&mut container, &path)?;
-        ensure(pins() == 0, || format!("{} pins are left under {PINS}", pins()))?;
+        ensure(pinned() == 0, || format!("{} pins are left under {}", pinned(), pins().display()))?;
         let again = command(binary, &["release"])?;
         ensure(again.status.success(), || format!("releasing nothing failed: {}", again.output))
     })

@@ -167,8 +167,9 @@ pub fn run(context: &Context, names: &[String], report: &mut Report) {
             report.fail(asked, "no such suite or test; `guest list` shows them");
         }
     }
+    let logged = kernel_log::read();
     run_suites(context, names, report);
-    if let Err(error) = kernel_log::is_clean() {
+    if let Err(error) = logged.and_then(|before| kernel_log::is_clean_since(&before)) {
         report.fail("kernel-log", &error.to_string());
     }
 }

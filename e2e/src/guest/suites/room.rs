@@ -11,7 +11,6 @@ use crate::guest::runtime::Upper;
 use crate::guest::system::poll;
 use serde_json::json;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] =
@@ -39,7 +38,7 @@ fn containers(context: &Context) -> Result<()> {
         let mut first = context.container("room-first", Upper::Ext4)?;
         let dropped = first.drop_program("x")?;
         let mut recorded = Recorded::begin(context)?;
-        let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+        let bundle = recorded.bundle("bundle", &context.image.busybox)?;
         for number in 0..CONTAINERS + 8 {
             recorded.add(&format!("recorded-{number}"), &bundle)?;
         }

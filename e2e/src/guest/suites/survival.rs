@@ -2,7 +2,7 @@
 
 use super::Test;
 use crate::guest::context::{Context, Running};
-use crate::guest::enforcer::{Enforcer, PINS, command, release};
+use crate::guest::enforcer::{Enforcer, command, pins, release};
 use crate::guest::error::{HarnessError, OnFile, Result, ensure};
 use crate::guest::profiles;
 use crate::guest::recorded::Recorded;
@@ -169,12 +169,12 @@ const RECORDED: usize = 1000;
 
 /// The programs' own wire version, by the folder that they are pinned in.
 fn wire_version() -> Result<u32> {
-    let entries = std::fs::read_dir(PINS).on("list", PINS)?;
+    let entries = std::fs::read_dir(pins()).on("list", pins())?;
     let of = |name: &str| name.strip_prefix('v')?.parse::<u32>().ok();
     let versions: Vec<u32> = entries.flatten().filter_map(|entry| of(entry.file_name().to_str()?)).collect();
     match versions.as_slice() {
         [own] => Ok(*own),
-        _ => Err(HarnessError::Wrong(format!("not one wire version under {PINS}: {versions:?}"))),
+        _ => Err(HarnessError::Wrong(format!("not one wire version under {}: {versions:?}", pins().display()))),
     }
 }
 
@@ -182,7 +182,7 @@ fn wire_version() -> Result<u32> {
 fn upgrade(context: &Context) -> Result<()> {
     // Found before the container with the loop: it is entered some time after the switch.
     let mut recorded = Recorded::begin(context)?;
-    let bundle = recorded.bundle("bundle", Path::new("/images/busybox/rootfs"))?;
+    let bundle = recorded.bundle("bundle", &context.image.busybox)?;
     for number in 0..RECORDED {
         recorded.add(&format!("recorded-{number}"), &bundle)?;
     }
@@ -196,7 +196,7 @@ fn upgrade(context: &Context) -> Result<()> {
         let own_version = wire_version()?;
         // As an older and a newer agent would have left theirs.
         for version in [own_version - 1, own_version + 1] {
-            let [own, other] = [own_version, version].map(|number| Path::new(PINS).join(format!("v{number}")));
+            let [own, other] = [own_version, version].map(|number| pins().join(format!("v{number}")));
             std::fs::rename(&own, &other).on("rename", &own)?;
             // One that does not come into force takes nothing down.
             let broken = context.policies("survival-broken")?;
@@ -224,9 +224,9 @@ fn left_behind(context: &Context) -> Result<()> {
     let mut container = context.container(ID, Upper::Ext4)?;
     let other = Enforcer::start(binary, &folder)?;
     let own_version = wire_version()?;
-    let [own, its] = [own_version, own_version + 1].map(|number| Path::new(PINS).join(format!("v{number}")));
+    let [own, its] = [own_version, own_version + 1].map(|number| pins().join(format!("v{number}")));
     // A name without a dot: this file system takes no other.
-    let aside = Path::new(PINS).with_file_name("mooring-aside");
+    let aside = pins().with_file_name("mooring-aside");
     std::fs::rename(&own, &aside).on("rename", &own)?;
     other.kill()?;
     policy(false)?;
