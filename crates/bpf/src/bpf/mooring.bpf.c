@@ -181,7 +181,7 @@ static __always_inline bool is_opened_by_overlayfs(struct file *file, struct ino
 	if (READ(sb, s_flags) & SB_KERNMOUNT)
 		return false;
 	mount = (void *)READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
-	return BPF_CORE_READ(mount, mnt_ns) == MNT_NS_INTERNAL;
+	return LOAD(mount, mnt_ns) == MNT_NS_INTERNAL;
 }
 
 /* An executable is opened: the program itself, a script's interpreter, or an ELF interpreter, which no other hook sees before it is mapped. */
@@ -239,6 +239,19 @@ static __always_inline bool judge_mapping(struct task_struct *task, struct subje
 	return judge(tables, subject, target, USE_MAP, NULL, false, false);
 }
 
+static __always_inline bool judge_mapped_file(struct file *file)
+{
+	struct task_struct *task = current_task();
+	struct subject subject = {};
+	struct target target = {};
+	struct tables tables = {};
+
+	if (!is_judged(task, &subject, &tables))
+		return false;
+	fill_target_of(&target, file);
+	return judge_mapping(task, &subject, &tables, &target);
+}
+
 /*
  * The function security_mmap_file() is asked before it adds what the process's personality asks for; the hook that it calls is
  * asked after that (mmap_prot() in security/security.c).
@@ -257,10 +270,6 @@ SEC("lsm/mmap_file")
 int mooring_mmap_file(__u64 *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
-	struct task_struct *task = current_task();
-	struct subject subject = {};
-	struct target target = {};
-	struct tables tables = {};
 	unsigned long prot, flags;
 
 	if (!file)
@@ -281,10 +290,7 @@ int mooring_mmap_file(__u64 *ctx)
 	/* Attached by shmat(), which has data of its own in the file; one that was opened by /proc/PID/map_files has none. */
 	if (file->private_data && is_kernel_memory(file->f_inode, READ(file, f_path.dentry)))
 		return 0;
-	if (!is_judged(task, &subject, &tables))
-		return 0;
-	fill_target_of(&target, file);
-	return answer(judge_mapping(task, &subject, &tables, &target));
+	return answer(judge_mapped_file(file));
 }
 
 /*
@@ -316,14 +322,31 @@ static __always_inline bool find_overlay_target(struct file *file, struct target
 	return true;
 }
 
-SEC("lsm/file_mprotect")
-int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+/* One whose mapping was made before. */
+static __always_inline bool judge_protected_file(struct file *file)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
 	struct target target = {};
 	struct tables tables = {};
-	struct dentry *dentry;
+
+	if (!is_judged(task, &subject, &tables))
+		return false;
+	if (!bpf_core_field_exists(struct backing_file, user_path) || !find_overlay_target(file, &target)) {
+		/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
+		struct dentry *dentry = READ(file, f_path.dentry);
+		struct inode *inode = READ(dentry, d_inode);
+
+		if (!inode || is_kernel_memory(inode, dentry))
+			return false;
+		fill_target(&target, inode, dentry, READ(file, f_path.mnt));
+	}
+	return judge_mapping(task, &subject, &tables, &target);
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+{
 	struct inode *inode;
 	struct file *file;
 
@@ -337,17 +360,7 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	inode = file->f_inode;
 	if (!inode || (inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	if (!is_judged(task, &subject, &tables))
-		return 0;
-	if (!bpf_core_field_exists(struct backing_file, user_path) || !find_overlay_target(file, &target)) {
-		/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
-		dentry = READ(file, f_path.dentry);
-		inode = READ(dentry, d_inode);
-		if (!inode || is_kernel_memory(inode, dentry))
-			return 0;
-		fill_target(&target, inode, dentry, READ(file, f_path.mnt));
-	}
-	return answer(judge_mapping(task, &subject, &tables, &target));
+	return answer(judge_protected_file(file));
 }
 
 /*
