@@ -362,14 +362,12 @@ impl Bound {
     fn judge(&self, numbers: &Numbers) -> Result<Judged, BenchError> {
         let mut from = String::new();
         let measured = match self.value {
-            Value::Overhead(with, without) => {
+            Value::Overhead(with, without) | Value::Slower(with, without) => {
                 let (with, without) = (numbers.get(with)?, numbers.get(without)?);
-                from = format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0);
-                (with / without - 1.0) * 100.0
-            }
-            Value::Slower(with, without) => {
-                let (with, without) = (numbers.get(with)?, numbers.get(without)?);
-                from = format!("{:.1} -> {:.1} µs", without / 1000.0, with / 1000.0);
+                from = match self.value {
+                    Value::Slower(..) => format!("{:.1} -> {:.1} µs", without / 1000.0, with / 1000.0),
+                    _ => format!("{:.2} -> {:.2} thousand", without / 1000.0, with / 1000.0),
+                };
                 (with / without - 1.0) * 100.0
             }
             Value::Apart(one, other) => {
