@@ -33,6 +33,19 @@ static __always_inline void fill_target(struct target *target, struct inode *ino
 	target->links = READ(inode, i_nlink);
 }
 
+/* The same where these are addresses only, which READ cannot read through on every kernel. */
+static __always_inline void fill_target_at(struct target *target, struct inode *inode, struct dentry *dentry, struct vfsmount *mnt)
+{
+	struct super_block *sb = LOAD(inode, i_sb);
+
+	target->inode = inode;
+	target->dentry = dentry;
+	target->mnt = mnt;
+	target->number = LOAD(inode, i_ino);
+	target->dev = LOAD(sb, s_dev);
+	target->links = LOAD(inode, i_nlink);
+}
+
 /* What was opened as this file, where that is not an overlay's mapping. */
 static __always_inline void fill_target_of(struct target *target, struct file *file)
 {

@@ -148,7 +148,6 @@ __noinline int find_caller(__u32 slot)
 	struct mm_struct *mm = LOAD(task, mm);
 	struct file *file = LOAD(mm, exe_file);
 	struct inode *inode = LOAD(file, f_inode);
-	struct super_block *sb = LOAD(inode, i_sb);
 	struct target target = {};
 	struct subject subject = {};
 
@@ -158,12 +157,7 @@ __noinline int find_caller(__u32 slot)
 	subject.container = bpf_map_lookup_elem(&containers, &subject.cgroup);
 	if (!subject.container)
 		return -1;
-	target.inode = inode;
-	target.dentry = LOAD(file, f_path.dentry);
-	target.mnt = LOAD(file, f_path.mnt);
-	target.number = LOAD(inode, i_ino);
-	target.dev = LOAD(sb, s_dev);
-	target.links = LOAD(inode, i_nlink);
+	fill_target_at(&target, inode, LOAD(file, f_path.dentry), LOAD(file, f_path.mnt));
 	classify(&subject, &target);
 	fill_file(&scratch->request, subject.container, &target);
 	return 0;

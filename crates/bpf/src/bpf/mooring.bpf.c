@@ -222,34 +222,68 @@ int BPF_PROG(mooring_file_open, struct file *file)
 	return 0;
 }
 
-/* Does what this task maps have to be judged at all? The cheap question: most tasks are in no container. */
-static __always_inline bool is_judged(struct task_struct *task, struct subject *subject, struct tables *tables)
+/*
+ * A mapping of an overlay file is one of its backing file. Since 6.8 f_path is the backing file's, too, and what the process
+ * opened lies behind it in struct backing_file. The flag that tells such files apart has moved between kernels; instead,
+ * what is read there counts only if it is an overlay file with this very file as its upper or lower.
+ */
+static __always_inline bool find_overlay_target(struct file *file, struct target *target)
 {
-	return find_container(cgroup_of(task), subject) && decides(tables) && !is_runtime(task, subject);
-}
+	struct inode *inode, *backing = file->f_inode;
+	struct path user_path = {};
+	struct dentry *dentry;
+	struct super_block *sb;
 
-static __always_inline bool judge_mapping(struct task_struct *task, struct subject *subject, struct tables *tables,
-					  struct target *target)
-{
-	struct executing *noted = executing_of(task);
-
-	/* The program itself, mapped by execve into its new memory, was judged as a program. */
-	if (noted && noted->inode == (__u64)target->inode && noted->mm != (__u64)READ(task, mm))
+	bpf_probe_read_kernel(&user_path, sizeof(user_path), (void *)file + bpf_core_field_offset(struct backing_file, user_path));
+	dentry = user_path.dentry;
+	inode = BPF_CORE_READ(dentry, d_inode);
+	sb = BPF_CORE_READ(inode, i_sb);
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
 		return false;
-	return judge(tables, subject, target, USE_MAP, NULL, false, false);
+	if (BPF_CORE_READ(upper_of(inode), d_inode) != backing && lower_inode_of(inode) != backing)
+		return false;
+	fill_target_at(target, inode, dentry, user_path.mnt);
+	return true;
 }
 
-static __always_inline bool judge_mapped_file(struct file *file)
+/* The file of a mapping that was made before. False: it is memory. */
+static __always_inline bool find_protected_target(struct file *file, struct target *target)
+{
+	struct dentry *dentry;
+	struct inode *inode;
+
+	if (bpf_core_field_exists(struct backing_file, user_path) && find_overlay_target(file, target))
+		return true;
+	/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
+	dentry = READ(file, f_path.dentry);
+	inode = READ(dentry, d_inode);
+	if (!inode || is_kernel_memory(inode, dentry))
+		return false;
+	fill_target(target, inode, dentry, READ(file, f_path.mnt));
+	return true;
+}
+
+/* `is_made`: the mapping was made before, and is to become executable. */
+static __always_inline bool judge_mapping(struct file *file, bool is_made)
 {
 	struct task_struct *task = current_task();
 	struct subject subject = {};
 	struct target target = {};
 	struct tables tables = {};
+	struct executing *noted;
 
-	if (!is_judged(task, &subject, &tables))
+	/* The cheap question: most tasks are in no container. */
+	if (!find_container(cgroup_of(task), &subject) || !decides(&tables) || is_runtime(task, &subject))
 		return false;
-	fill_target_of(&target, file);
-	return judge_mapping(task, &subject, &tables, &target);
+	if (!is_made)
+		fill_target_of(&target, file);
+	else if (!find_protected_target(file, &target))
+		return false;
+	/* The program itself, mapped by execve into its new memory, was judged as a program. */
+	noted = executing_of(task);
+	if (noted && noted->inode == (__u64)target.inode && noted->mm != (__u64)READ(task, mm))
+		return false;
+	return judge(&tables, &subject, &target, USE_MAP, NULL, false, false);
 }
 
 /*
@@ -290,58 +324,7 @@ int mooring_mmap_file(__u64 *ctx)
 	/* Attached by shmat(), which has data of its own in the file; one that was opened by /proc/PID/map_files has none. */
 	if (file->private_data && is_kernel_memory(file->f_inode, READ(file, f_path.dentry)))
 		return 0;
-	return answer(judge_mapped_file(file));
-}
-
-/*
- * A mapping of an overlay file is one of its backing file. Since 6.8 f_path is the backing file's, too, and what the process
- * opened lies behind it in struct backing_file. The flag that tells such files apart has moved between kernels; instead,
- * what is read there counts only if it is an overlay file with this very file as its upper or lower.
- */
-static __always_inline bool find_overlay_target(struct file *file, struct target *target)
-{
-	struct inode *inode, *backing = file->f_inode;
-	struct path user_path = {};
-	struct dentry *dentry;
-	struct super_block *sb;
-
-	bpf_probe_read_kernel(&user_path, sizeof(user_path), (void *)file + bpf_core_field_offset(struct backing_file, user_path));
-	dentry = user_path.dentry;
-	inode = BPF_CORE_READ(dentry, d_inode);
-	sb = BPF_CORE_READ(inode, i_sb);
-	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
-		return false;
-	if (BPF_CORE_READ(upper_of(inode), d_inode) != backing && lower_inode_of(inode) != backing)
-		return false;
-	target->inode = inode;
-	target->dentry = dentry;
-	target->mnt = user_path.mnt;
-	target->number = BPF_CORE_READ(inode, i_ino);
-	target->dev = BPF_CORE_READ(sb, s_dev);
-	target->links = BPF_CORE_READ(inode, i_nlink);
-	return true;
-}
-
-/* One whose mapping was made before. */
-static __always_inline bool judge_protected_file(struct file *file)
-{
-	struct task_struct *task = current_task();
-	struct subject subject = {};
-	struct target target = {};
-	struct tables tables = {};
-
-	if (!is_judged(task, &subject, &tables))
-		return false;
-	if (!bpf_core_field_exists(struct backing_file, user_path) || !find_overlay_target(file, &target)) {
-		/* Before that, f_path is what the process opened, and f_inode may be the backing file's. */
-		struct dentry *dentry = READ(file, f_path.dentry);
-		struct inode *inode = READ(dentry, d_inode);
-
-		if (!inode || is_kernel_memory(inode, dentry))
-			return false;
-		fill_target(&target, inode, dentry, READ(file, f_path.mnt));
-	}
-	return judge_mapping(task, &subject, &tables, &target);
+	return answer(judge_mapping(file, false));
 }
 
 SEC("lsm/file_mprotect")
@@ -360,7 +343,7 @@ int BPF_PROG(mooring_file_mprotect, struct vm_area_struct *vma, unsigned long re
 	inode = file->f_inode;
 	if (!inode || (inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	return answer(judge_protected_file(file));
+	return answer(judge_mapping(file, true));
 }
 
 /*
